@@ -1,0 +1,26 @@
+/// Every bound of the core, beside the bounds it must agree with.
+package enum Limits {
+    /// Client requests in flight, pieces of split ones counted singly. One slab entry each.
+    package static let clientRequests = 1024
+    /// Writes, reads and resync blocks in flight on behalf of the peer. One slab entry each. A peer's protocol C
+    /// writes are bounded by its own max-buffers; past this bound its data stream is not read any further.
+    package static let peerRequests = 4096
+    /// Sectors of the largest read, write, or resync request: 1 MiB (DRBD_MAX_BIO_SIZE).
+    package static let requestSectors: UInt32 = 2048
+    /// Sectors of the largest discard: 128 MiB, 32 activity log extents.
+    package static let discardSectors: UInt32 = 262_144
+    /// Effects of one step: connection loss with all client and peer requests in flight stays below this.
+    package static let effectsPerStep = 65_536
+    /// Changes in one activity log transaction (AL_UPDATES_PER_TRANSACTION).
+    package static let activityLogUpdates = 64
+    /// Context entries in one activity log transaction (AL_CONTEXT_PER_TRANSACTION).
+    package static let activityLogContext = 919
+    /// Resync extents locked at a time (`wire-resync.md` 8.7).
+    package static let resyncExtents = 61
+    /// Bytes of one control packet including its header (`wire.md` 2.3).
+    package static let controlPacketBytes = 4096
+    /// Largest device: 1 PiB in sectors (`metadata.md` 1.5).
+    package static let deviceSectors: UInt64 = 1 << 41
+    /// Epochs not yet acknowledged: each holds at least one of the client requests in flight or written.
+    package static let openEpochs = 4096
+}

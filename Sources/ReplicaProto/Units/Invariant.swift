@@ -1,0 +1,14 @@
+/// States a fact that holds unless this program is wrong. Always on, also in release builds, and keeps its message.
+///
+/// Never for foreign input: bytes from a socket, a disk or a file are answered with an error.
+@inlinable
+package func invariant(
+    _ holds: @autoclosure () -> Bool, _ fact: @autoclosure () -> String, file: StaticString = #fileID, line: UInt = #line
+) {
+    if !holds() { invariantBroken(fact(), file, line) }
+}
+
+@usableFromInline @inline(never)
+func invariantBroken(_ fact: String, _ file: StaticString, _ line: UInt) -> Never {
+    fatalError("invariant broken: \(fact)", file: file, line: line)
+}

@@ -1,0 +1,2 @@
+import ReplicaProto
+enum Placeholder {}

@@ -1,0 +1,3 @@
+import Testing
+@testable import ReplicaControl
+@Test func builds() { }

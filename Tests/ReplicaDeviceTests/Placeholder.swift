@@ -1,0 +1,3 @@
+import Testing
+@testable import ReplicaDevice
+@Test func builds() { }

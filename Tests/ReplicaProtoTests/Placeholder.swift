@@ -1,0 +1,3 @@
+import Testing
+@testable import ReplicaProto
+@Test func builds() { }

@@ -1,0 +1,3 @@
+import Testing
+@testable import ReplicaSim
+@Test func builds() { }
