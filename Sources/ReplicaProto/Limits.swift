@@ -19,6 +19,12 @@ package enum Limits {
     package static let resyncExtents = 61
     /// Bytes of one control packet including its header (`wire.md` 2.3).
     package static let controlPacketBytes = 4096
+    /// Bytes of the longest digest of a block: SHA-512 (`wire.md` 7.9).
+    package static let digestBytes = 64
+    /// Bytes of the one logical block that P_WSAME carries.
+    package static let writeSameBlockBytes = 4096
+    /// Bytes of an algorithm name on the wire, its NUL included (SHARED_SECRET_MAX).
+    package static let algorithmNameBytes = 64
     /// Largest device: 1 PiB in sectors (`metadata.md` 1.5).
     package static let deviceSectors: UInt64 = 1 << 41
     /// Epochs not yet acknowledged: each holds at least one of the client requests in flight or written.

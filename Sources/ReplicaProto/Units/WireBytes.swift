@@ -24,6 +24,10 @@ extension RawSpan {
     @inlinable package func readLE64(at offset: Int) -> UInt64 {
         UInt64(littleEndian: unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
     }
+    /// A copy of `count` bytes from `offset` on.
+    package func readBytes(at offset: Int, count: Int) -> [UInt8] {
+        unsafe extracting(offset..<offset &+ count).withUnsafeBytes { unsafe [UInt8]($0) }
+    }
 }
 
 /// Stores at byte offsets, checked like the loads.
