@@ -1,0 +1,104 @@
+/// What the ring of a log says about a node that stopped (`metadata.md` 4.9).
+package struct ActivityLogReplay: Equatable, Sendable {
+    package enum Outcome: Equatable, Sendable {
+        /// Initialised, nothing is hot.
+        case empty
+        /// Extents that may differ, ascending, each once; possibly none.
+        case updates([UInt32])
+        /// No block carries a transaction at all.
+        case noUsableLog
+        /// Initialised blocks and damaged ones: what was hot cannot be told.
+        case unusable
+    }
+
+    package var outcome: Outcome
+    /// Blocks that are no transaction.
+    package var corruptBlocks: Int
+    /// The highest transaction number, if there are updates: writing goes on with the next one.
+    package var newestNumber: UInt32?
+    /// Entries for slots that cannot exist, which were left out.
+    package var slotsOutOfRange: Int
+
+    /// Replays a ring given in disk order.
+    package init(ring: RawSpan, geometry: ActivityLogGeometry) {
+        outcome = .noUsableLog
+        newestNumber = nil
+        slotsOutOfRange = 0
+        let count = min(Int(geometry.blocks), ring.byteCount / ActivityLogTransaction.blockBytes)
+        corruptBlocks = Int(geometry.blocks)
+        guard count == Int(geometry.blocks) else { return }
+
+        var oldest: (number: UInt32, position: Int)?
+        var newest: (number: UInt32, position: Int)?
+        var valid = 0
+        var isFirstValid = false
+        for position in 0..<count {
+            guard let block = Self.block(at: position, of: ring, geometry) else { continue }
+            valid += 1
+            if position == 0 { isFirstValid = true }
+            guard block.type != ActivityLogTransaction.typeInitialised else { continue }
+            if oldest.map({ Int32(bitPattern: block.number &- $0.number) < 0 }) ?? true {
+                oldest = (block.number, position)
+            }
+            if newest.map({ Int32(bitPattern: block.number &- $0.number) > 0 }) ?? true {
+                newest = (block.number, position)
+            }
+        }
+        corruptBlocks = count - valid
+        if valid == 0 { return }
+        guard let oldest, let newest else {
+            outcome = valid == count || (valid == count - 1 && !isFirstValid) ? .empty : .unusable
+            return
+        }
+        newestNumber = newest.number
+
+        var hot = [UInt32](
+            repeating: ActivityLogTransaction.freeExtent, count: Int(ActivityLogTransaction.slotLimit))
+        var position = oldest.position
+        while true {
+            if let block = Self.block(at: position, of: ring, geometry),
+                block.type != ActivityLogTransaction.typeInitialised
+            {
+                slotsOutOfRange += Self.apply(block, to: &hot)
+            }
+            if position == newest.position { break }
+            position = position + 1 == count ? 0 : position + 1
+        }
+        var extents = hot.filter { $0 != ActivityLogTransaction.freeExtent }
+        extents.sort()
+        var distinct: [UInt32] = []
+        for extent in extents where distinct.last != extent { distinct.append(extent) }
+        outcome = .updates(distinct)
+    }
+
+    package init(ring: [UInt8], geometry: ActivityLogGeometry) {
+        self.init(ring: unsafe ring.span.bytes, geometry: geometry)
+    }
+
+    /// - Returns: entries for slots that cannot exist.
+    private static func apply(_ block: ActivityLogTransaction, to hot: inout [UInt32]) -> Int {
+        var outOfRange = 0
+        for index in 0..<Limits.activityLogContext {
+            let slot = Int(block.contextStart) + index
+            let extent = block.context[index]
+            if extent == ActivityLogTransaction.freeExtent && slot >= Int(block.contextSize) { continue }
+            if slot < hot.count { hot[slot] = extent } else { outOfRange += 1 }
+        }
+        for update in block.updates {
+            if Int(update.slot) < hot.count { hot[Int(update.slot)] = update.extent } else { outOfRange += 1 }
+        }
+        return outOfRange
+    }
+
+    private static func block(
+        at position: Int, of ring: RawSpan, _ geometry: ActivityLogGeometry
+    ) -> ActivityLogTransaction? {
+        let start = Int(geometry.block(ofPosition: UInt32(position))) * ActivityLogTransaction.blockBytes
+        do {
+            return try ActivityLogTransaction(
+                decoding: ring.extracting(start..<start + ActivityLogTransaction.blockBytes))
+        } catch {
+            return nil  // Counted by the caller; which of the reasons it was decides nothing.
+        }
+    }
+}
