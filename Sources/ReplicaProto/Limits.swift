@@ -29,4 +29,16 @@ package enum Limits {
     package static let deviceSectors: UInt64 = 1 << 41
     /// Epochs not yet acknowledged: each holds at least one of the client requests in flight or written.
     package static let openEpochs = 4096
+    /// Bytes of the largest payload that NBD clients are told to use...
+    package static let nbdAdvertisedPayload: UInt32 = 32 << 20
+    /// ... and of the largest that is served all the same.
+    package static let nbdPayload: UInt32 = 64 << 20
+    /// Options that an NBD client may send before it opens an export.
+    package static let nbdOptions = 256
+    /// Bytes of one NBD option that are kept: the longest name, and all information numbers.
+    package static let nbdOptionBytes: UInt32 = 8192
+    /// Bytes of one NBD option that are read away with an error; a client that sends more is disconnected.
+    package static let nbdSkippedOptionBytes: UInt32 = 65_536
+    /// Bytes of an export's name.
+    package static let nbdNameBytes = 4096
 }
