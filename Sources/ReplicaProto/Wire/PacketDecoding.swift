@@ -219,9 +219,14 @@ extension QueueLimits {
 
 extension RawSpan {
     /// A NUL-terminated name in a field of `count` bytes; a name that fills the field lost its last byte, as DRBD does it.
+    /// What is no printable ASCII reads as "?": no algorithm is called that, and the name goes into logs.
     fileprivate func readName(at offset: Int, count: Int) -> String {
-        var end = 0
-        while end < count && end < Limits.algorithmNameBytes &- 1 && readU8(at: offset &+ end) != 0 { end &+= 1 }
-        return end == 0 ? "" : String(decoding: readBytes(at: offset, count: end), as: UTF8.self)
+        var name: [UInt8] = []
+        while name.count < count && name.count < Limits.algorithmNameBytes &- 1 {
+            let byte = readU8(at: offset &+ name.count)
+            if byte == 0 { break }
+            name.append(0x21...0x7e ~= byte ? byte : UInt8(ascii: "?"))
+        }
+        return name.isEmpty ? "" : String(decoding: name, as: UTF8.self)
     }
 }
