@@ -70,9 +70,9 @@ import Testing
         }
     }
 
-    @Test("examples with flipped bits: an answer or an error, and what decodes encodes", arguments: WireTestRandom.seeds)
+    @Test("examples with flipped bits: an answer or an error, and what decodes encodes", arguments: Seeds.thisRun)
     func flippedBits(seed: UInt64) throws {
-        var random = WireTestRandom(seed: seed)
+        var random = SeededGenerator(seed: seed)
         for _ in 0..<5_000 {
             let example = PacketExample.all.randomElement(using: &random)!
             var bytes = WireTest.bytes(example.hex)
@@ -83,9 +83,9 @@ import Testing
         }
     }
 
-    @Test("random bodies behind good headers, in every agreement", arguments: WireTestRandom.seeds)
+    @Test("random bodies behind good headers, in every agreement", arguments: Seeds.thisRun)
     func randomBodies(seed: UInt64) throws {
-        var random = WireTestRandom(seed: seed)
+        var random = SeededGenerator(seed: seed)
         let commands = PacketCommand.allCases
         for _ in 0..<5_000 {
             let command = commands.randomElement(using: &random)!
@@ -105,9 +105,9 @@ import Testing
         }
     }
 
-    @Test("noise", arguments: WireTestRandom.seeds)
+    @Test("noise", arguments: Seeds.thisRun)
     func noise(seed: UInt64) throws {
-        var random = WireTestRandom(seed: seed)
+        var random = SeededGenerator(seed: seed)
         for _ in 0..<5_000 {
             let bytes = WireTest.randomBytes(Int.random(in: 0...64, using: &random), &random)
             let version = UInt32.random(in: 86...101, using: &random)

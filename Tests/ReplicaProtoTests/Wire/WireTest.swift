@@ -1,5 +1,3 @@
-import Foundation
-
 @testable import ReplicaProto
 
 /// What the tests of the wire share: bytes as text, and packets to and from bytes.
@@ -64,24 +62,5 @@ enum WireTest {
     /// Bytes from a small generator whose seed is an argument.
     static func randomBytes(_ count: Int, _ generator: inout some RandomNumberGenerator) -> [UInt8] {
         (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
-    }
-}
-
-/// SplitMix64: the same numbers for the same seed, on every machine.
-struct WireTestRandom: RandomNumberGenerator {
-    var state: UInt64
-    init(seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
-
-    /// Seeds for one run; `REPLICA_SEED` chooses a single one.
-    static var seeds: [UInt64] {
-        if let text = ProcessInfo.processInfo.environment["REPLICA_SEED"], let seed = UInt64(text) { return [seed] }
-        return Array(1...4)
     }
 }
