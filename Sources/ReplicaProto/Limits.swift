@@ -2,6 +2,8 @@
 package enum Limits {
     /// Client requests in flight, pieces of split ones counted singly. One slab entry each.
     package static let clientRequests = 1024
+    /// Client requests that are unanswered or whose write epoch the peer has not acknowledged yet.
+    package static let requestTable = 8192
     /// Writes, reads and resync blocks in flight on behalf of the peer. One slab entry each. A peer's protocol C
     /// writes are bounded by its own max-buffers; past this bound its data stream is not read any further.
     package static let peerRequests = 4096

@@ -1,0 +1,282 @@
+/// Metadata writes of one volume, strictly one after the other, and what follows when a step is durable.
+///
+/// Every ordered procedure of `metadata.md` 5.5 is a sequence of steps here; nothing in it waits for anything but
+/// metadata I/O, so the queue always moves on.
+struct MetadataQueue {
+    enum Step: Equatable {
+        /// If it differs from what was written last. With `md-flushes`: pre-flush and FUA.
+        case superblock
+        /// All pages that changed.
+        case changedPages
+        /// Makes completed data writes durable.
+        case flushData
+        case flushMetadata
+        case initialiseLog
+        /// Runs when all steps before it are done.
+        case then(Consequence)
+    }
+
+    private var steps: [Step] = []
+    private var head = 0
+    /// The step whose I/O is outstanding.
+    var running: Step?
+    /// The activity log transaction in flight, and whether its bitmap pages are still on their way.
+    var transactionRunning = false
+    var transactionPagesDone = false
+    /// The block of the transaction in flight.
+    var transactionBlock = [UInt8](repeating: 0, count: 4096)
+    /// Evicted extents of the transaction in flight whose pages are still to be checked.
+    var evictedCursor = 0
+    /// Pages in flight with the running write.
+    var pageCursor: Int?
+
+    var isIdle: Bool { running == nil && !transactionRunning && head == steps.count }
+    var hasSteps: Bool { head < steps.count }
+
+    mutating func append(_ step: Step) { steps.append(step) }
+    mutating func takeNext() -> Step? {
+        guard head < steps.count else { return nil }
+        let step = steps[head]
+        head += 1
+        if head == steps.count {
+            steps.removeAll(keepingCapacity: true)
+            head = 0
+        }
+        return step
+    }
+    /// After the disk is gone: I/O steps vanish, consequences stay.
+    mutating func dropIO() {
+        var kept: [Step] = []
+        for index in head..<steps.count {
+            if case .then = steps[index] { kept.append(steps[index]) }
+        }
+        steps = kept
+        head = 0
+    }
+}
+
+/// What happens once metadata steps are done.
+enum Consequence: Equatable {
+    case answer(CommandID, Int32)
+    case attached(CommandID)
+    /// The new current identifier is durable: held replies may leave.
+    case rotated
+    case promoted(CommandID, forced: Bool)
+    case demoted(CommandID)
+    case syncUUIDReady(UInt64)
+    case resyncMayBegin
+    case resyncedDataDurable
+    case resyncEndDurable
+    case fullSyncWritten(FullSync)
+    case clearFullSyncFlag
+    case cleanedUpAfterLoss
+    case closeDisk
+    case peerSeesState
+    case identifiersSkipped(CommandID)
+}
+
+/// Why the whole bitmap was set.
+enum FullSync: Equatable {
+    case startingSource
+    case startingTarget
+    case decidedSource
+    case decidedTarget
+    case alone(CommandID)
+}
+
+extension Resource {
+    /// Appends steps and starts the first if nothing runs.
+    mutating func enqueue(_ v: Int, _ steps: MetadataQueue.Step...) {
+        for step in steps { volumes[v].metadata.append(step) }
+        advanceMetadata(v)
+    }
+
+    /// Starts the next metadata I/O of a volume if none is outstanding. The activity log goes first: writes wait for it.
+    mutating func advanceMetadata(_ v: Int) {
+        while volumes[v].metadata.running == nil, !volumes[v].metadata.transactionRunning {
+            if volumes[v].hasDisk || volumes[v].state.disk == .negotiating, volumes[v].activityLog.hasPending {
+                startTransaction(v)
+                continue
+            }
+            guard let step = volumes[v].metadata.takeNext() else { return }
+            start(step, v)
+        }
+    }
+
+    private mutating func start(_ step: MetadataQueue.Step, _ v: Int) {
+        let number = volumes[v].number
+        if case .then(let consequence) = step {
+            follow(consequence, v)
+            return
+        }
+        guard volumes[v].superblock != nil, volumes[v].state.disk != .failed, volumes[v].state.disk != .diskless
+        else { return }
+        switch step {
+        case .superblock:
+            let block = currentSuperblock(v)
+            if block == volumes[v].writtenSuperblock { return }
+            volumes[v].superblock = block
+            volumes[v].writtenSuperblock = block
+            volumes[v].metadata.running = step
+            emit(.writeSuperblock(number, block, durable: volumes[v].diskOptions.mdFlushes))
+        case .changedPages:
+            guard writeNextPages(v) else { return }
+            volumes[v].metadata.running = step
+        case .flushData:
+            volumes[v].metadata.running = step
+            emit(.flushDisk(number, .metadata))
+        case .flushMetadata:
+            volumes[v].metadata.running = step
+            emit(.flushMetadata(number))
+        case .initialiseLog:
+            volumes[v].metadata.running = step
+            emit(.initialiseActivityLog(number))
+        case .then:
+            return
+        }
+    }
+
+    /// Emits a write of the next run of changed pages. False if none is left.
+    private mutating func writeNextPages(_ v: Int) -> Bool {
+        guard let first = volumes[v].bitmap.nextDirtyPage(from: 0) else { return false }
+        var end = first
+        while end < volumes[v].bitmap.pageCount, end - first < 256, volumes[v].bitmap.isPageDirty(end) {
+            volumes[v].bitmap.markPageClean(end)
+            end += 1
+        }
+        volumes[v].counters.bitmapWrites += UInt64(end - first)
+        emit(.writeBitmapPages(volumes[v].number, firstPage: UInt32(first), count: UInt32(end - first)))
+        return true
+    }
+
+    // MARK: Activity log transactions
+
+    private mutating func startTransaction(_ v: Int) {
+        volumes[v].activityLog.beginTransaction()
+        volumes[v].metadata.transactionRunning = true
+        volumes[v].metadata.transactionPagesDone = false
+        volumes[v].metadata.evictedCursor = 0
+        continueTransaction(v)
+    }
+
+    /// Bitmap pages of evicted extents first, then the block (`metadata.md` 4.6).
+    private mutating func continueTransaction(_ v: Int) {
+        let number = volumes[v].number
+        if !volumes[v].diskOptions.alUpdates {
+            finishTransaction(v)
+            return
+        }
+        if mutation != .evictWithoutBitmapWrite {
+            while volumes[v].metadata.evictedCursor < volumes[v].activityLog.evictedExtents.count {
+                let extent = volumes[v].activityLog.evictedExtents[volumes[v].metadata.evictedCursor]
+                volumes[v].metadata.evictedCursor += 1
+                let page = Int(extent >> 5)
+                if page < volumes[v].bitmap.pageCount, volumes[v].bitmap.isPageDirty(page) {
+                    volumes[v].bitmap.markPageClean(page)
+                    volumes[v].counters.bitmapWrites += 1
+                    emit(.writeBitmapPages(number, firstPage: UInt32(page), count: 1))
+                    return
+                }
+            }
+        }
+        let evicts = !volumes[v].activityLog.evictedExtents.isEmpty
+        let block = volumes[v].activityLog.ringPosition
+        volumes[v].activityLog.encodeTransaction(into: &volumes[v].metadata.transactionBlock)
+        volumes[v].metadata.transactionPagesDone = true
+        volumes[v].counters.activityLogWrites += 1
+        let durable = volumes[v].diskOptions.mdFlushes
+        emit(.writeActivityLog(number, block: block, flushFirst: evicts && durable, durable: durable))
+    }
+
+    private mutating func finishTransaction(_ v: Int) {
+        volumes[v].activityLog.transactionCommitted()
+        volumes[v].metadata.transactionRunning = false
+        retryLater(v)
+    }
+
+    // MARK: Completion
+
+    mutating func metadataWritten(_ number: VolumeNumber, _ error: DiskError?) {
+        guard let v = index(of: number) else { return }
+        if let error {
+            log(.error, v, "meta data IO failed: errno \(error.code)")
+            volumes[v].metadata.running = nil
+            if volumes[v].metadata.transactionRunning {
+                volumes[v].metadata.transactionRunning = false
+                volumes[v].activityLog.transactionCommitted()
+            }
+            metadataFailed(v)
+            advanceMetadata(v)
+            return
+        }
+        if volumes[v].metadata.transactionRunning {
+            if volumes[v].metadata.transactionPagesDone { finishTransaction(v) } else { continueTransaction(v) }
+        } else if let running = volumes[v].metadata.running {
+            if running == .changedPages, writeNextPages(v) { return }
+            volumes[v].metadata.running = nil
+        }
+        advanceMetadata(v)
+    }
+
+    mutating func metadataDataFlushed(_ v: Int, _ error: DiskError?) {
+        guard volumes[v].metadata.running == .flushData else { return }
+        volumes[v].metadata.running = nil
+        if let error {
+            log(.error, v, "flushing the data device failed: errno \(error.code)")
+            metadataFailed(v)
+        }
+        advanceMetadata(v)
+    }
+
+    /// A metadata error always detaches, whatever on-io-error says (`metadata.md` 7.3).
+    private mutating func metadataFailed(_ v: Int) {
+        failDisk(v, isMetadata: true)
+        retryLater(v)
+    }
+
+    // MARK: The superblock
+
+    /// Flags that the state speaks for (`metadata.md` 5.3). While the disk is not usable they keep their last value.
+    func currentFlags(_ v: Int) -> MetadataFlags {
+        let volume = volumes[v]
+        let state = volume.state
+        var flags = volume.superblock?.flags ?? []
+        if volume.fullSyncFlag { flags.insert(.fullSync) } else { flags.remove(.fullSync) }
+        if volume.activityLogDisabled { flags.insert(.activityLogDisabled) } else { flags.remove(.activityLogDisabled) }
+        guard state.disk.isUsable else { return flags }
+        let known: MetadataFlags = [
+            .primaryIndicator, .connectedIndicator, .consistent, .wasUpToDate, .peerOutdated, .crashedPrimary,
+            .activityLogClean,
+        ]
+        flags.subtract(known)
+        if state.role == .primary || (!state.peerDisk.isThere && state.peerRole == .primary) {
+            flags.insert(.primaryIndicator)
+        }
+        if state.connection.isConnected { flags.insert(.connectedIndicator) }
+        if state.disk != .inconsistent { flags.insert(.consistent) }
+        if state.disk == .consistent || state.disk == .upToDate { flags.insert(.wasUpToDate) }
+        if state.peerDisk == .inconsistent || state.peerDisk == .outdated { flags.insert(.peerOutdated) }
+        if volume.isCrashedPrimary { flags.insert(.crashedPrimary) }
+        return flags
+    }
+
+    func currentSuperblock(_ v: Int) -> Superblock {
+        var block = volumes[v].superblock!
+        block.flags = currentFlags(v)
+        block.identifiers = volumes[v].identifiers
+        block.lastAgreedSectors = volumes[v].sectors
+        block.isUnclean = true
+        block.activityLogExtents = UInt32(volumes[v].diskOptions.alExtents)
+        block.peerMaximumRequest = max(volumes[v].peerMaximumRequest, 4096)
+        return block
+    }
+
+    /// Something that the superblock says changed: written at the next ordered step, at the latest in 5 s.
+    mutating func superblockChanged(_ v: Int) {
+        if !timers.isSet(.superblock) { timers.set(.superblock, now + .seconds(5)) }
+    }
+
+    mutating func writeChangedSuperblocks() {
+        for v in volumes.indices where volumes[v].hasDisk { enqueue(v, .superblock) }
+    }
+}

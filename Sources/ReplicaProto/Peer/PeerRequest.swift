@@ -1,0 +1,107 @@
+/// One piece of disk work for the peer: its writes, its reads, resync reads as source, resync writes as target.
+struct PeerRequest {
+    enum Kind: UInt8 {
+        /// P_DATA
+        case write
+        /// P_TRIM, P_ZEROES
+        case discard
+        /// P_DATA_REQUEST
+        case read
+        /// P_RS_DATA_REQUEST, served as source
+        case resyncRead
+        /// P_RS_DATA_REPLY, written as target
+        case resyncWrite
+    }
+    enum Stage: UInt8 {
+        case free
+        /// For an earlier epoch, an overlap, or the activity log.
+        case waiting
+        /// For the activity log transaction that makes its extents hot.
+        case waitingTransaction
+        /// On the disk.
+        case running
+    }
+
+    var stage = Stage.free
+    var kind = Kind.read
+    var discardKind = DiscardKind.trim
+    /// Index into `Resource.volumes`.
+    var volume = 0
+    var range = SectorRange(0, 0)
+    var buffer: BufferSlot?
+    var blockID: UInt64 = 0
+    var flags: DataFlags = []
+    /// Receive epoch that it counts in (application writes only).
+    var epoch: UInt64 = 0
+    /// Which connection it came through; the answer is dropped if that one is gone.
+    var connection: UInt32 = 0
+    var transaction: UInt64 = 0
+    var holdsExtents = false
+    var generation: UInt32 = 0
+    var previous: Int32 = -1
+    var next: Int32 = -1
+
+    var isWrite: Bool { kind == .write || kind == .discard || kind == .resyncWrite }
+    var isApplicationWrite: Bool { kind == .write || kind == .discard }
+}
+
+/// All work for the peer: a table of fixed size, and the list of what is unfinished in order of arrival.
+struct PeerRequestTable {
+    private(set) var entries: [PeerRequest]
+    private var freeHead: Int32 = 0
+    private(set) var list = RequestList()
+
+    init() {
+        entries = Array(repeating: PeerRequest(), count: Limits.peerRequests)
+        for index in 0..<Limits.peerRequests {
+            entries[index].next = index + 1 < Limits.peerRequests ? Int32(index + 1) : -1
+        }
+    }
+
+    subscript(index: Int32) -> PeerRequest {
+        @inline(__always) get { entries[Int(index)] }
+        @inline(__always) _modify { yield &entries[Int(index)] }
+    }
+
+    var isFull: Bool { freeHead < 0 }
+
+    mutating func take() -> Int32? {
+        guard freeHead >= 0 else { return nil }
+        let index = freeHead
+        freeHead = entries[Int(index)].next
+        let generation = entries[Int(index)].generation &+ 1
+        entries[Int(index)] = PeerRequest()
+        entries[Int(index)].generation = generation
+        entries[Int(index)].stage = .waiting
+        entries[Int(index)].previous = list.tail
+        entries[Int(index)].next = -1
+        if list.tail >= 0 { entries[Int(list.tail)].next = index } else { list.head = index }
+        list.tail = index
+        list.count += 1
+        return index
+    }
+
+    mutating func free(_ index: Int32) {
+        invariant(entries[Int(index)].stage != .free, "a peer request is freed once")
+        let previous = entries[Int(index)].previous
+        let next = entries[Int(index)].next
+        if previous >= 0 { entries[Int(previous)].next = next } else { list.head = next }
+        if next >= 0 { entries[Int(next)].previous = previous } else { list.tail = previous }
+        list.count -= 1
+        entries[Int(index)].stage = .free
+        entries[Int(index)].previous = -1
+        entries[Int(index)].next = freeHead
+        freeHead = index
+    }
+
+    func id(_ index: Int32) -> PeerRequestID {
+        PeerRequestID(index: UInt32(bitPattern: index), generation: entries[Int(index)].generation)
+    }
+
+    func find(_ id: PeerRequestID) -> Int32? {
+        guard Int(id.index) < entries.count, entries[Int(id.index)].generation == id.generation,
+            entries[Int(id.index)].stage != .free
+        else { return nil }
+        return Int32(id.index)
+    }
+}

@@ -1,0 +1,342 @@
+/// The guest room: the other node's writes and reads, on our disk.
+extension Resource {
+    /// P_DATA
+    mutating func peerWriteReceived(_ v: Int, _ packet: DataPacket, _ payload: BufferSlot?) {
+        guard let payload, rangeIsInside(v, packet.range) || !volumes[v].hasDisk else {
+            if let payload { emit(.releaseBuffer(payload)) }
+            return connectionFailed(.protocolError)
+        }
+        volumes[v].counters.networkReceived += UInt64(packet.range.count)
+        guard countInEpoch(v, packet.sequence) else { return emit(.releaseBuffer(payload)) }
+        guard volumes[v].hasDisk else {
+            emit(.releaseBuffer(payload))
+            return refuseWrite(v, packet.sector, packet.blockID, packet.byteCount)
+        }
+        guard let p = peerRequests.take() else {
+            emit(.releaseBuffer(payload))
+            return connectionFailed(.protocolError)
+        }
+        peerRequests[p].kind = .write
+        peerRequests[p].buffer = payload
+        enterPeerWrite(p, v, packet.range, packet.blockID, packet.flags)
+    }
+
+    /// P_TRIM, P_ZEROES
+    mutating func peerDiscardReceived(_ v: Int, _ packet: DiscardPacket, _ kind: DiscardKind) {
+        guard rangeIsInside(v, packet.range) || !volumes[v].hasDisk else { return connectionFailed(.protocolError) }
+        guard countInEpoch(v, packet.sequence) else { return }
+        guard volumes[v].hasDisk else { return refuseWrite(v, packet.sector, packet.blockID, 0) }
+        guard let p = peerRequests.take() else { return connectionFailed(.protocolError) }
+        peerRequests[p].kind = .discard
+        peerRequests[p].discardKind = kind
+        enterPeerWrite(p, v, packet.range, packet.blockID, packet.flags)
+    }
+
+    /// False if the write came in a state in which there can't be any.
+    private mutating func countInEpoch(_ v: Int, _ sequence: UInt32) -> Bool {
+        guard volumes[v].state.connection.isConnected else {
+            connectionFailed(.protocolError)
+            return false
+        }
+        volumes[v].peerSequence = sequence
+        receiveEpochs.current.writes += 1
+        return true
+    }
+
+    private mutating func enterPeerWrite(_ p: Int32, _ v: Int, _ range: SectorRange, _ blockID: UInt64, _ flags: DataFlags) {
+        peerRequests[p].volume = v
+        peerRequests[p].range = range
+        peerRequests[p].blockID = blockID
+        peerRequests[p].flags = effectiveFlags(flags)
+        peerRequests[p].connection = link.instance
+        peerRequests[p].epoch = receiveEpochs.current.id
+        receiveEpochs.current.unfinished += 1
+        volumes[v].counters.unacknowledged += 1
+        if peerRequests[p].flags.contains(.sendReceiveAck) {
+            sendBlockAck(v, p) { .receiveAck($0) }
+        }
+        if !volumes[v].state.peerDisk.isThere {
+            // Our disk is the only one: the block is out of sync as soon as the peer gets a disk back.
+            _ = volumes[v].bitmap.setOutOfSync(range, deviceSectors: volumes[v].sectors)
+            peerRequests[p].flags.remove(.maySetInSync)
+        }
+        proceedPeer(p)
+    }
+
+    /// Below v100 the ack that is wanted follows from the connection's protocol (`wire.md` 7.2).
+    private func effectiveFlags(_ flags: DataFlags) -> DataFlags {
+        guard link.version < 100 else { return flags }
+        var flags = flags.subtracting([.sendReceiveAck, .sendWriteAck])
+        switch link.options.replicationProtocol {
+        case .a: break
+        case .b: flags.insert(.sendReceiveAck)
+        case .c: flags.insert(.sendWriteAck)
+        }
+        return flags
+    }
+
+    /// A write without a disk to put it on: refused, but counted in its epoch.
+    private mutating func refuseWrite(_ v: Int, _ sector: Sector, _ blockID: UInt64, _ byteCount: UInt32) {
+        let sequence = nextSequence(v)
+        send(
+            .meta, v,
+            .negativeAck(BlockAck(sector: sector, blockID: blockID, byteCount: byteCount, sequence: sequence)))
+    }
+
+    private mutating func sendBlockAck(_ v: Int, _ p: Int32, _ make: (BlockAck) -> Packet) {
+        guard peerRequests[p].connection == link.instance, volumes[v].state.connection.isConnected else { return }
+        let request = peerRequests[p]
+        let sequence = nextSequence(v)
+        send(
+            .meta, v,
+            make(
+                BlockAck(
+                    sector: request.range.start, blockID: request.blockID, byteCount: request.range.byteCount,
+                    sequence: sequence)))
+    }
+
+    // MARK: P_DATA_REQUEST, P_RS_DATA_REQUEST
+
+    mutating func peerReadReceived(_ v: Int, _ request: BlockRequest, _ kind: PeerRequest.Kind) {
+        guard rangeIsInside(v, request.range), request.byteCount % 512 == 0,
+            request.range.count <= Limits.requestSectors
+        else { return connectionFailed(.protocolError) }
+        guard volumes[v].state.disk == .upToDate else {
+            let sequence = nextSequence(v)
+            let ack = BlockAck(
+                sector: request.sector, blockID: request.blockID, byteCount: request.byteCount, sequence: sequence)
+            return send(.meta, v, kind == .read ? .negativeDataReply(ack) : .negativeResyncReply(ack))
+        }
+        guard let p = peerRequests.take() else { return connectionFailed(.protocolError) }
+        peerRequests[p].kind = kind
+        peerRequests[p].volume = v
+        peerRequests[p].range = request.range
+        peerRequests[p].blockID = request.blockID
+        peerRequests[p].connection = link.instance
+        volumes[v].counters.unacknowledged += 1
+        proceedPeer(p)
+    }
+
+    // MARK: What holds work for the peer back
+
+    /// Starts the disk work of one peer request if nothing holds it back.
+    func mayStart(_ p: Int32) -> Bool {
+        let request = peerRequests[p]
+        if request.isApplicationWrite, writeOrdering != .none, request.epoch != receiveEpochs.oldest.id { return false }
+        var earlier = request.previous
+        while earlier >= 0 {
+            let other = peerRequests[earlier]
+            if other.volume == request.volume, other.isWrite || request.isWrite, other.range.overlaps(request.range) {
+                return false
+            }
+            earlier = other.previous
+        }
+        // The order of a resync reply and of our own writes on the stream has to be the order of their data.
+        if request.kind == .resyncRead || request.isWrite {
+            var r = volumes[request.volume].active.head
+            while r >= 0 {
+                if requests[r].isRunningWrite, requests[r].range.overlaps(request.range) { return false }
+                r = requests[r].next
+            }
+        }
+        return true
+    }
+
+    mutating func proceedPeer(_ p: Int32) {
+        let v = peerRequests[p].volume
+        if peerRequests[p].stage == .waitingTransaction {
+            guard volumes[v].activityLog.committedTransaction >= peerRequests[p].transaction || !volumes[v].hasDisk
+            else { return }
+            peerRequests[p].stage = .waiting
+        }
+        guard peerRequests[p].stage == .waiting, mayStart(p) else { return }
+        let request = peerRequests[p]
+        if request.isApplicationWrite, !request.holdsExtents, !volumes[v].state.peerDisk.isThere {
+            // The peer has no disk, so it keeps no activity log: ours does (`metadata.md` 4.1).
+            switch volumes[v].activityLog.acquire(extents(of: request.range)) {
+            case .full: return
+            case .hot: peerRequests[p].holdsExtents = true
+            case .pending(let transaction):
+                peerRequests[p].holdsExtents = true
+                peerRequests[p].transaction = transaction
+                peerRequests[p].stage = .waitingTransaction
+                advanceMetadata(v)
+                return
+            }
+        }
+        peerRequests[p].stage = .running
+        volumes[v].localPending += 1
+        let tag = DiskTag.peer(peerRequests.id(p))
+        let number = volumes[v].number
+        switch request.kind {
+        case .write, .resyncWrite:
+            volumes[v].counters.diskWritten += UInt64(request.range.count)
+            emit(.writeDisk(tag, number, request.range, request.buffer!, fua: request.flags.contains(.fua)))
+        case .discard:
+            emit(.discardDisk(tag, number, request.range, request.discardKind))
+        case .read, .resyncRead:
+            volumes[v].counters.diskRead += UInt64(request.range.count)
+            emit(.readDisk(tag, number, request.range))
+        }
+    }
+
+    /// Tries all waiting work for the peer on one volume, in order of arrival.
+    mutating func retryPeerRequests(_ v: Int) {
+        var p = peerRequests.list.head
+        while p >= 0 {
+            let next = peerRequests[p].next
+            if peerRequests[p].volume == v, peerRequests[p].stage != .running { proceedPeer(p) }
+            p = next
+        }
+    }
+
+    // MARK: Completion
+
+    mutating func peerWriteFinished(_ id: PeerRequestID, _ error: DiskError?) {
+        guard let p = peerRequests.find(id) else { return }
+        let v = peerRequests[p].volume
+        volumes[v].localPending -= 1
+        let request = peerRequests[p]
+        if let buffer = request.buffer { emit(.releaseBuffer(buffer)) }
+        if let error {
+            log(.error, v, "IO error on behalf of the peer: WRITE sector \(request.range.start.value)+\(request.range.count) errno \(error.code)")
+        }
+        if request.kind == .resyncWrite {
+            resyncWriteFinished(p, error)
+        } else {
+            if error != nil {
+                _ = volumes[v].bitmap.setOutOfSync(request.range, deviceSectors: volumes[v].sectors)
+                sendBlockAck(v, p) { .negativeAck($0) }
+            } else if request.flags.contains(.sendWriteAck) {
+                if request.flags.contains(.maySetInSync), volumes[v].state.connection.mayClearBits {
+                    clearBits(v, request.range)
+                    sendBlockAck(v, p) { .resyncWriteAck($0) }
+                } else {
+                    sendBlockAck(v, p) { .writeAck($0) }
+                }
+            }
+            volumes[v].counters.unacknowledged -= 1
+        }
+        if request.holdsExtents { volumes[v].activityLog.release(extents(of: request.range)) }
+        let isCurrent = request.connection == link.instance
+        peerRequests.free(p)
+        if request.isApplicationWrite, isCurrent {
+            receiveEpochs.finishWrite(of: request.epoch)
+            advanceEpochs()
+        }
+        if error != nil { localIOFailed(v) }
+        retryLater(v)
+        diskMayBeIdle(v)
+    }
+
+    mutating func peerReadFinished(_ id: PeerRequestID, _ buffer: BufferSlot?, _ error: DiskError?) {
+        guard let p = peerRequests.find(id) else {
+            if let buffer { emit(.releaseBuffer(buffer)) }
+            return
+        }
+        let v = peerRequests[p].volume
+        volumes[v].localPending -= 1
+        volumes[v].counters.unacknowledged -= 1
+        let request = peerRequests[p]
+        peerRequests.free(p)
+        if request.connection == link.instance, link.isUsable {
+            if let buffer, error == nil {
+                let head = DataPacket(
+                    sector: request.range.start, blockID: request.blockID, byteCount: request.range.byteCount)
+                volumes[v].counters.networkSent += UInt64(request.range.count)
+                send(.data, v, request.kind == .read ? .dataReply(head) : .resyncDataReply(head), payload: buffer)
+                if request.kind == .resyncRead { volumes[v].resync?.noteReplySent() }
+            } else {
+                let sequence = nextSequence(v)
+                let ack = BlockAck(
+                    sector: request.range.start, blockID: request.blockID, byteCount: request.range.byteCount,
+                    sequence: sequence)
+                send(.meta, v, request.kind == .read ? .negativeDataReply(ack) : .negativeResyncReply(ack))
+                if request.kind == .resyncRead { countFailed(v, request.range) }
+            }
+        }
+        if let buffer { emit(.releaseBuffer(buffer)) }
+        if let error {
+            log(.error, v, "IO error on behalf of the peer: READ sector \(request.range.start.value)+\(request.range.count) errno \(error.code)")
+            volumes[v].hadReadError = true
+            _ = volumes[v].bitmap.setOutOfSync(request.range, deviceSectors: volumes[v].sectors)
+            localIOFailed(v)
+        }
+        retryLater(v)
+        diskMayBeIdle(v)
+    }
+
+    // MARK: Epochs
+
+    /// P_BARRIER
+    mutating func barrierReceived(_ number: UInt32) {
+        // An empty epoch owes no ack; a correct sender never closes one.
+        guard receiveEpochs.current.writes > 0 else { return }
+        guard !receiveEpochs.isFull else { return connectionFailed(.protocolError) }
+        receiveEpochs.current.barrier = number
+        receiveEpochs.current.isClosed = true
+        receiveEpochs.open()
+        advanceEpochs()
+    }
+
+    /// Acknowledges finished epochs in order; flushes before, if write ordering says so.
+    mutating func advanceEpochs() {
+        while receiveEpochs.oldest.isClosed, receiveEpochs.oldest.unfinished == 0 {
+            if receiveEpochs.oldest.isFlushing {
+                guard receiveEpochs.oldest.flushesPending == 0 else { return }
+            } else if writeOrdering == .flush, mutation != .ackBarrierBeforeFlush {
+                receiveEpochs.oldest.isFlushing = true
+                for v in volumes.indices where volumes[v].hasDisk {
+                    receiveEpochs.oldest.flushesPending += 1
+                    volumes[v].localPending += 1
+                    emit(.flushDisk(volumes[v].number, .epoch(receiveEpochs.oldest.id)))
+                }
+                guard receiveEpochs.oldest.flushesPending == 0 else { return }
+            }
+            let epoch = receiveEpochs.oldest
+            receiveEpochs.removeOldest()
+            send(.meta, nil, .barrierAck(number: epoch.barrier, setSize: epoch.writes))
+            for v in volumes.indices { retryLater(v) }
+        }
+    }
+
+    mutating func epochFlushed(_ v: Int, _ epoch: UInt64, _ error: DiskError?) {
+        volumes[v].localPending -= 1
+        if let error {
+            log(.warning, v, "local disk flush failed with status -\(error.code)")
+            writeOrdering = min(writeOrdering, .drain)
+        }
+        if receiveEpochs.oldest.id == epoch, receiveEpochs.oldest.isFlushing {
+            receiveEpochs.oldest.flushesPending -= 1
+            advanceEpochs()
+        }
+        diskMayBeIdle(v)
+    }
+
+    /// The best method that all volumes with a disk allow.
+    mutating func chooseWriteOrdering() {
+        var best = WriteOrdering.flush
+        for v in volumes.indices where volumes[v].hasDisk || volumes[v].state.disk == .negotiating {
+            let options = volumes[v].diskOptions
+            if !options.diskFlushes { best = min(best, options.diskDrain ? .drain : .none) }
+        }
+        writeOrdering = best
+    }
+
+    /// The connection is gone: what has not reached the disk is dropped, the rest ends without an answer.
+    mutating func dropPeerRequests() {
+        var p = peerRequests.list.head
+        while p >= 0 {
+            let next = peerRequests[p].next
+            let request = peerRequests[p]
+            if request.stage != .running {
+                if let buffer = request.buffer { emit(.releaseBuffer(buffer)) }
+                if request.holdsExtents { volumes[request.volume].activityLog.release(extents(of: request.range)) }
+                volumes[request.volume].counters.unacknowledged -= request.kind == .resyncWrite ? 0 : 1
+                peerRequests.free(p)
+            }
+            p = next
+        }
+        receiveEpochs.reset()
+    }
+}

@@ -1,0 +1,149 @@
+/// Writes that the peer has not confirmed epoch by epoch, and the epochs themselves (`wire.md` 7.5).
+extension Resource {
+    /// Ends the open epoch: a write issued from now on may depend on one that is complete.
+    mutating func closeEpoch() {
+        guard link.epochWrites > 0 else { return }
+        send(.data, nil, .barrier(number: link.epoch))
+        link.sentEpochs.append((number: link.epoch, writes: UInt32(link.epochWrites)))
+        link.epoch &+= 1
+        link.epochWrites = 0
+        link.barrierSentAt = now
+        armRequestTimer()
+    }
+
+    /// P_BARRIER_ACK: all writes of the oldest epoch are where the peer's write ordering puts them.
+    mutating func barrierAcknowledged(_ number: UInt32, _ setSize: UInt32) {
+        guard let oldest = link.sentEpochs.first, oldest.number == number, oldest.writes == setSize else {
+            log(.error, nil, "BAD! BarrierAck #\(number) received, set_size=\(setSize)")
+            return connectionFailed(.protocolError)
+        }
+        link.sentEpochs.removeFirst()
+        while transferLog.head >= 0, requests[transferLog.head].epoch == number {
+            let r = transferLog.head
+            requests.removeFromLog(r, &transferLog)
+            if requests[r].stage == .answered { retire(r, acknowledged: true) } else { requests[r].acknowledgedEpoch = true }
+        }
+        finishFlushes()
+        demotionsMayContinue()
+    }
+
+    /// P_RECV_ACK, P_WRITE_ACK, P_RS_WRITE_ACK for a write of ours.
+    mutating func writeAcknowledged(_ ack: BlockAck, _ progress: RemoteProgress, clearsBits: Bool) {
+        guard let r = requests.find(blockID: ack.blockID), requests[r].isWrite, requests[r].inTransferLog,
+            requests[r].range.start == ack.sector
+        else {
+            log(.error, nil, "unexpected ack for sector \(ack.sector.value)")
+            return connectionFailed(.networkFailure)
+        }
+        let v = requests[r].volume
+        if requests[r].remote != .received || progress == .written {
+            if requests[r].remote == .queued || requests[r].remote == .sent {
+                volumes[v].counters.peerPending -= 1
+            }
+            requests[r].remote = progress
+        }
+        if clearsBits {
+            requests[r].peerClearedBits = true
+            clearBitsIfBothConfirmed(r)
+        }
+        completeIfDone(r)
+    }
+
+    /// P_NEG_ACK for a write of ours: its blocks are out of sync whatever happens to the request.
+    mutating func writeRefused(_ v: Int, _ ack: BlockAck) {
+        if ack.byteCount > 0, rangeIsInside(v, ack.range) {
+            _ = volumes[v].bitmap.setOutOfSync(ack.range, deviceSectors: volumes[v].sectors)
+        }
+        guard let r = requests.find(blockID: ack.blockID), requests[r].isWrite, requests[r].inTransferLog,
+            requests[r].range.start == ack.sector
+        else { return }
+        _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
+        if requests[r].remote == .queued || requests[r].remote == .sent { volumes[v].counters.peerPending -= 1 }
+        requests[r].remote = .refused
+        completeIfDone(r)
+    }
+
+    /// The connection is gone: nothing in the transfer log will be confirmed. Unless I/O is frozen, every write in it
+    /// counts as missing on the peer.
+    mutating func clearTransferLog() {
+        link.sentEpochs.removeAll()
+        link.epochWrites = 0
+        link.epoch &+= 1
+        var r = transferLog.head
+        while r >= 0 {
+            let next = requests[r].logNext
+            let v = requests[r].volume
+            requests.removeFromLog(r, &transferLog)
+            if mutation != .skipBitOnPeerLoss {
+                _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
+            }
+            if requests[r].stage == .answered {
+                retire(r, acknowledged: false)
+            } else {
+                if requests[r].remote == .queued || requests[r].remote == .sent {
+                    volumes[v].counters.peerPending -= 1
+                    requests[r].remote = .absent
+                    requests[r].retried = volumes[v].isSuspended
+                } else if requests[r].remote == .received {
+                    requests[r].remote = .absent
+                }
+                completeIfDone(r)
+            }
+            r = next
+        }
+        finishFlushes()
+        demotionsMayContinue()
+    }
+
+    /// Unanswered writes that only waited for the lost peer, after what held them back has ended.
+    mutating func completeHeldWrites(_ v: Int) {
+        var r = volumes[v].active.head
+        while r >= 0 {
+            let next = requests[r].next
+            completeIfDone(r)
+            r = next
+        }
+    }
+
+    func rangeIsInside(_ v: Int, _ range: SectorRange) -> Bool {
+        let (end, overflow) = range.start.value.addingReportingOverflow(UInt64(range.count))
+        return !overflow && range.count > 0 && end <= volumes[v].sectors
+    }
+
+    // MARK: The request timer (`wire.md` 1.5)
+
+    mutating func armRequestTimer() {
+        guard !timers.isSet(.request), link.options.koCount > 0, link.options.timeout > 0 else { return }
+        timers.set(.request, now + .deciseconds(link.options.timeout))
+    }
+
+    mutating func requestTimerDue() {
+        guard link.isUsable else { return }
+        let limit = TimeSpan.deciseconds(link.options.timeout) * link.options.koCount
+        guard limit.nanoseconds > 0 else { return }
+        var oldest: Instant?
+        var r = transferLog.head
+        while r >= 0, oldest == nil {
+            if requests[r].remote == .queued || requests[r].remote == .sent { oldest = requests[r].sentAt }
+            r = requests[r].logNext
+        }
+        if oldest == nil, !link.sentEpochs.isEmpty { oldest = link.barrierSentAt }
+        for v in volumes.indices {
+            var r = volumes[v].active.head
+            while r >= 0 {
+                if requests[r].kind == .read, requests[r].remote == .sent, requests[r].stage == .running {
+                    if oldest == nil || requests[r].sentAt < oldest! { oldest = requests[r].sentAt }
+                    break
+                }
+                r = requests[r].next
+            }
+        }
+        if let oldest {
+            if now.since(oldest) > limit, now.since(link.establishedAt) > limit {
+                log(.warning, nil, "Remote failed to finish a request within ko-count * timeout")
+                return connectionFailed(.timeout)
+            }
+            timers.set(.request, now + .deciseconds(link.options.timeout))
+        }
+    }
+}

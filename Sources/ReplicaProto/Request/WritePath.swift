@@ -1,0 +1,224 @@
+/// A client write from the moment nothing holds it back to its reply.
+extension Resource {
+    /// What a write means for the peer now (`wire.md` 7.1).
+    enum Replication { case replicate, reportOutOfSync, none }
+
+    func replication(_ v: Int) -> Replication {
+        let state = volumes[v].state
+        switch state.connection {
+        case .ahead, .wfBitMapS:
+            return link.version >= 96 ? .reportOutOfSync : .none
+        default:
+            break
+        }
+        guard state.connection.isConnected, link.isUsable else { return .none }
+        if state.peerDisk == .upToDate { return .replicate }
+        guard state.peerDisk.isThere, state.peerDisk != .unknown else { return .none }
+        switch state.connection {
+        case .wfBitMapT, .wfSyncUUID, .syncSource, .syncTarget, .verifyS, .verifyT, .pausedSyncS, .pausedSyncT:
+            return .replicate
+        default:
+            return .none
+        }
+    }
+
+    mutating func submitWrite(_ r: Int32) {
+        let v = requests[r].volume
+        let hasDisk = volumes[v].hasDisk
+        let replication = replication(v)
+        if !hasDisk, replication != .replicate {
+            return fail(r)
+        }
+        requests[r].stage = .running
+        volumes[v].waitingCount -= 1
+        requests[r].local = hasDisk ? .pending : .diskless
+        switch replication {
+        case .replicate:
+            sendWrite(r)
+        case .reportOutOfSync:
+            requests[r].remote = .absent
+            let newlySet = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
+            if volumes[v].state.connection != .ahead || newlySet > 0 {
+                send(
+                    .data, v,
+                    .outOfSync(AreaPacket(sector: requests[r].range.start, byteCount: requests[r].range.byteCount)))
+            }
+        case .none:
+            requests[r].remote = .absent
+            if mutation != .skipBitOnPeerLoss {
+                _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
+            }
+        }
+        guard hasDisk else { return }
+        volumes[v].localPending += 1
+        let id = requests[r].id
+        let range = requests[r].range
+        switch requests[r].kind {
+        case .write:
+            volumes[v].counters.diskWritten += UInt64(range.count)
+            emit(
+                .writeDisk(.client(id), volumes[v].number, range, requests[r].buffer!, fua: requests[r].fua))
+        case .discard:
+            emit(.discardDisk(.client(id), volumes[v].number, range, discardKind(requests[r].discardKind)))
+        case .read, .flush:
+            invariant(false, "only writes are submitted as writes")
+        }
+    }
+
+    /// Both disks must read the same after a discard, so a trim is carried out as zeroes that may be deallocated.
+    private func discardKind(_ kind: DiscardKind) -> DiscardKind { kind == .trim ? .zeroMayUnmap : kind }
+
+    /// Puts a write on the data stream, in the open epoch.
+    mutating func sendWrite(_ r: Int32) {
+        let v = requests[r].volume
+        let range = requests[r].range
+        var flags: DataFlags = []
+        let mayClear = volumes[v].state.connection.mayClearBits
+        if mayClear { flags.insert(.maySetInSync) }
+        if requests[r].fua { flags.insert(.fua) }
+        let replicationProtocol = link.options.replicationProtocol
+        if link.version >= 100 {
+            if replicationProtocol == .b { flags.insert(.sendReceiveAck) }
+            if replicationProtocol == .c || mayClear { flags.insert(.sendWriteAck) }
+        }
+        requests[r].remote = .queued
+        requests[r].sentAt = now
+        requests[r].epoch = link.epoch
+        requests[r].peerClearedBits = false
+        link.epochWrites += 1
+        requests.appendToLog(r, &transferLog)
+        let sequence = nextSequence(v)
+        let blockID = requests.blockID(r)
+        let packet: Packet
+        var payload: BufferSlot?
+        switch (requests[r].kind, requests[r].discardKind) {
+        case (.discard, .trim) where link.features.contains(.trim):
+            flags.insert(.discard)
+            packet = .trim(
+                DiscardPacket(
+                    sector: range.start, blockID: blockID, sequence: sequence, flags: flags, byteCount: range.byteCount))
+        case (.discard, let kind):
+            flags.insert(.zeroes)
+            if kind != .zeroNoUnmap { flags.insert(.discard) }
+            packet = .zeroes(
+                DiscardPacket(
+                    sector: range.start, blockID: blockID, sequence: sequence, flags: flags, byteCount: range.byteCount))
+        case (_, _):
+            payload = requests[r].buffer
+            packet = .data(
+                DataPacket(
+                    sector: range.start, blockID: blockID, sequence: sequence, flags: flags, byteCount: range.byteCount))
+        }
+        volumes[v].counters.networkSent += UInt64(range.count)
+        volumes[v].counters.peerPending += 1
+        if replicationProtocol == .a {
+            emit(.sendAndReport(requests[r].id, volumes[v].number, packet, payload: payload))
+        } else {
+            requests[r].remote = .sent
+            send(.data, v, packet, payload: payload)
+        }
+        if link.epochWrites >= link.options.maxEpochSize { closeEpoch() }
+        armRequestTimer()
+    }
+
+    mutating func writeHandedToNetwork(_ id: RequestID) {
+        guard let r = requests.find(id), requests[r].remote == .queued else { return }
+        requests[r].remote = .sent
+        completeIfDone(r)
+    }
+
+    // MARK: Completion
+
+    /// Local disk work of a client ended.
+    mutating func clientWriteFinished(_ id: RequestID, _ error: DiskError?) {
+        guard let r = requests.find(id) else { return }
+        let v = requests[r].volume
+        volumes[v].localPending -= 1
+        requests[r].local = error == nil ? .succeeded : .failed
+        if let error {
+            log(.error, v, "local WRITE IO error sector \(requests[r].range.start.value)+\(requests[r].range.count) errno \(error.code)")
+            _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
+            localIOFailed(v)
+        }
+        clearBitsIfBothConfirmed(r)
+        completeIfDone(r)
+        retryLater(v)
+        diskMayBeIdle(v)
+    }
+
+    /// A write during a resync made its blocks equal: both disks have it, and the peer said that it marked them so.
+    mutating func clearBitsIfBothConfirmed(_ r: Int32) {
+        guard requests[r].peerClearedBits, requests[r].local == .succeeded, requests[r].isWrite else { return }
+        clearBits(requests[r].volume, requests[r].range)
+    }
+
+    /// Answers the client when both sides are as far as the protocol asks.
+    mutating func completeIfDone(_ r: Int32) {
+        guard requests[r].stage == .running, requests[r].isWrite else { return }
+        let v = requests[r].volume
+        var rule = link.options.replicationProtocol
+        if mutation == .acknowledgeBeforePeer { rule = .a }
+        let completion = rule.completion(local: requests[r].local, peer: requests[r].remote)
+        switch completion {
+        case .wait:
+            return
+        case .succeed, .fail:
+            // Only our disk has it, and the data generation that says so is not durable yet.
+            if volumes[v].isRotating, requests[r].remote != .written, mutation != .skipUUIDRotation { return }
+            // A frozen write whose peer vanished waits for the verdict.
+            if requests[r].remote == .absent, volumes[v].isSuspended, requests[r].retried { return }
+        }
+        if requests[r].inTransferLog, requests[r].epoch == link.epoch { closeEpoch() }
+        if completion == .fail { log(.error, v, "write failed on all disks: sector \(requests[r].range.start.value)") }
+        reply(r, completion == .succeed ? nil : .io)
+        if !requests[r].inTransferLog { retire(r, acknowledged: requests[r].acknowledgedEpoch) }
+        retryLater(v)
+    }
+
+    /// Sends the answer; the request leaves the list of unanswered ones.
+    mutating func reply(_ r: Int32, _ error: ClientError?, data: BufferSlot? = nil) {
+        let v = requests[r].volume
+        if requests[r].stage != .running { volumes[v].waitingCount -= 1 }
+        emit(.replyToClient(requests[r].id, error, data: data))
+        if let buffer = requests[r].buffer {
+            emit(.releaseBuffer(buffer))
+            requests[r].buffer = nil
+        }
+        requests.remove(r, from: &volumes[v].active)
+        requests.forgetClient(r)
+        requests[r].stage = .answered
+        volumes[v].counters.applicationPending -= 1
+    }
+
+    /// No disk can take it.
+    mutating func fail(_ r: Int32) {
+        reply(r, .io)
+        retire(r, acknowledged: false)
+    }
+
+    /// Forgets an answered write: its extents cool down; where a copy may be missing, the blocks are marked first.
+    ///
+    /// - Parameter acknowledged: The peer acknowledged its epoch, so what it said about the write is final.
+    mutating func retire(_ r: Int32, acknowledged: Bool) {
+        invariant(requests[r].stage == .answered && !requests[r].inTransferLog, "only a finished write is forgotten")
+        let v = requests[r].volume
+        if requests[r].isWrite {
+            let remoteGood = acknowledged && requests[r].remote != .refused && requests[r].remote != .absent
+            let bothGood = requests[r].local == .succeeded && remoteGood
+            if !bothGood, requests[r].local != .diskless, mutation != .skipBitOnPeerLoss {
+                _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
+            }
+        }
+        releaseExtents(r)
+        requests.free(r)
+        demotionsMayContinue()
+    }
+
+    private mutating func releaseExtents(_ r: Int32) {
+        guard requests[r].holdsExtents else { return }
+        let v = requests[r].volume
+        requests[r].holdsExtents = false
+        volumes[v].activityLog.release(extents(of: requests[r].range))
+        retryLater(v)
+    }
+}
