@@ -17,8 +17,10 @@ package enum Limits {
     package static let activityLogUpdates = 64
     /// Context entries in one activity log transaction (AL_CONTEXT_PER_TRANSACTION).
     package static let activityLogContext = 919
-    /// Resync extents locked at a time (`wire-resync.md` 8.7).
-    package static let resyncExtents = 61
+    /// Resync requests without an answer. Their ranges are the lock against application writes.
+    package static let resyncRequests = 512
+    /// Sectors asked for in a resync and not answered: 32 MiB.
+    package static let resyncWindowSectors: UInt64 = 65_536
     /// Bytes of one control packet including its header (`wire.md` 2.3).
     package static let controlPacketBytes = 4096
     /// Bytes of the longest digest of a block: SHA-512 (`wire.md` 7.9).

@@ -42,6 +42,7 @@ package struct Resource: ~Copyable {
         swap(&self.effects, &effects)
         step(event)
         runRetries()
+        runTransfers()
         swap(&self.effects, &effects)
     }
 

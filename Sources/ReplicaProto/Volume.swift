@@ -7,7 +7,6 @@ struct Volume {
     // MARK: Disk
     var disk: DiskConfiguration?
     var diskOptions = DiskOptions()
-    var layout: MetadataPlacement?
     /// Everything of the superblock that is not derived from the state.
     var superblock: Superblock?
     /// As last written (and, if `md-flushes`, durable).
@@ -29,12 +28,21 @@ struct Volume {
     var isCrashedPrimary = false
     /// Current identifier of the data that applications see; with a disk it follows the disk's.
     var exposedIdentifier: UInt64 = 0
-    /// The bitmap on disk is not authoritative.
+    /// The bitmap on disk is not authoritative (FULL_SYNC).
     var fullSyncFlag = false
+    /// Whole-bitmap writes that are not durable yet.
+    var fullSyncsRunning = 0
     var activityLogDisabled = false
     /// Disk I/O in flight, data only.
     var localPending = 0
+    /// No metadata I/O any more: one has failed.
+    var metadataBroken = false
+    /// The disk is being closed after its I/O has drained.
     var isClosing = false
+    /// Closing leaves metadata that any attach accepts.
+    var closesCleanly = false
+    var detachCommand: CommandID?
+    var attachCommand: CommandID?
     var hadReadError = false
 
     // MARK: Metadata queue
@@ -51,6 +59,8 @@ struct Volume {
     /// The current identifier changes on disk because the peer was lost; no reply that relies on our disk alone
     /// leaves before that is durable.
     var isRotating = false
+    /// The same, put off while I/O is frozen.
+    var rotationDeferred = false
     var lastExport: ExportState?
 
     // MARK: Peer
@@ -73,12 +83,14 @@ struct Volume {
     var sentHandshake = false
 
     // MARK: Resync
-    var transferOut: BitmapSender?
+    /// Our bitmap goes out at the end of this step.
+    var sendsBitmap = false
     var transferIn: BitmapReceiver?
     var resync: Resync?
     /// P_SYNC_UUID that came before we were ready for it.
     var pendingSyncUUID: UInt64?
-    var bitmapReceivedEarly = false
+    /// A handler or metadata I/O stands between the bitmap exchange and the resync.
+    var isStartingResync = false
 
     var counters = VolumeCounters()
 
@@ -111,26 +123,10 @@ extension DiskState {
 }
 
 extension ConnectionState {
-    var isConnected: Bool { rawValue >= ConnectionState.connected.rawValue }
     /// SyncSource ... PausedSyncT: writes may be marked in sync (`wire.md` 7.2).
-    var mayClearBits: Bool {
-        switch self {
-        case .syncSource, .syncTarget, .verifyS, .verifyT, .pausedSyncS, .pausedSyncT: true
-        default: false
-        }
-    }
+    var mayClearBits: Bool { isResyncing || isVerifying }
     var isSyncTarget: Bool { self == .syncTarget || self == .pausedSyncT }
     var isSyncSource: Bool { self == .syncSource || self == .pausedSyncS }
-    var isSyncing: Bool { isSyncTarget || isSyncSource }
-    /// A resync or verify is being prepared or runs.
-    var isBusy: Bool { isConnected && self != .connected && self != .ahead && self != .behind }
-    /// 0...7: on the way down or not trying.
-    var isDown: Bool { rawValue <= ConnectionState.tearDown.rawValue }
-    /// 3...7: lost or given up, cleaning up.
-    var isFailing: Bool {
-        switch self {
-        case .timeout, .brokenPipe, .networkFailure, .protocolError, .tearDown: true
-        default: false
-        }
-    }
+    /// Seven of ten: waiting for the peer, or shaking hands with it.
+    var wantsPeer: Bool { self != .standAlone && self != .disconnecting }
 }

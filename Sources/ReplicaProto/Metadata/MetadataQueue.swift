@@ -12,6 +12,8 @@ struct MetadataQueue {
         case flushData
         case flushMetadata
         case initialiseLog
+        /// Says that the log holds nothing and the bitmap is complete: any attach accepts it.
+        case cleanSuperblock
         /// Runs when all steps before it are done.
         case then(Consequence)
     }
@@ -23,12 +25,11 @@ struct MetadataQueue {
     /// The activity log transaction in flight, and whether its bitmap pages are still on their way.
     var transactionRunning = false
     var transactionPagesDone = false
+    var transaction: ActivityLog.Transaction?
     /// The block of the transaction in flight.
     var transactionBlock = [UInt8](repeating: 0, count: 4096)
     /// Evicted extents of the transaction in flight whose pages are still to be checked.
     var evictedCursor = 0
-    /// Pages in flight with the running write.
-    var pageCursor: Int?
 
     var isIdle: Bool { running == nil && !transactionRunning && head == steps.count }
     var hasSteps: Bool { head < steps.count }
@@ -44,35 +45,28 @@ struct MetadataQueue {
         }
         return step
     }
-    /// After the disk is gone: I/O steps vanish, consequences stay.
-    mutating func dropIO() {
-        var kept: [Step] = []
-        for index in head..<steps.count {
-            if case .then = steps[index] { kept.append(steps[index]) }
-        }
-        steps = kept
-        head = 0
-    }
 }
 
 /// What happens once metadata steps are done.
 enum Consequence: Equatable {
-    case answer(CommandID, Int32)
-    case attached(CommandID)
+    case answer(CommandID)
+    case attached
     /// The new current identifier is durable: held replies may leave.
     case rotated
     case promoted(CommandID, forced: Bool)
     case demoted(CommandID)
+    /// Source: its new bitmap identifier is durable.
     case syncUUIDReady(UInt64)
+    /// Target: it is durably Inconsistent under the new identifier.
     case resyncMayBegin
+    /// Target: every resynced block is durable.
     case resyncedDataDurable
+    /// Target: the identifiers of the end are durable.
     case resyncEndDurable
+    /// The whole bitmap is set on disk.
     case fullSyncWritten(FullSync)
-    case clearFullSyncFlag
     case cleanedUpAfterLoss
     case closeDisk
-    case peerSeesState
-    case identifiersSkipped(CommandID)
 }
 
 /// Why the whole bitmap was set.
@@ -109,8 +103,7 @@ extension Resource {
             follow(consequence, v)
             return
         }
-        guard volumes[v].superblock != nil, volumes[v].state.disk != .failed, volumes[v].state.disk != .diskless
-        else { return }
+        guard volumes[v].superblock != nil, !volumes[v].metadataBroken else { return }
         switch step {
         case .superblock:
             let block = currentSuperblock(v)
@@ -131,6 +124,13 @@ extension Resource {
         case .initialiseLog:
             volumes[v].metadata.running = step
             emit(.initialiseActivityLog(number))
+        case .cleanSuperblock:
+            var block = currentSuperblock(v)
+            block.isUnclean = false
+            block.flags.insert(.activityLogClean)
+            volumes[v].writtenSuperblock = block
+            volumes[v].metadata.running = step
+            emit(.writeSuperblock(number, block, durable: volumes[v].diskOptions.mdFlushes))
         case .then:
             return
         }
@@ -152,7 +152,7 @@ extension Resource {
     // MARK: Activity log transactions
 
     private mutating func startTransaction(_ v: Int) {
-        volumes[v].activityLog.beginTransaction()
+        volumes[v].metadata.transaction = volumes[v].activityLog.beginTransaction()
         volumes[v].metadata.transactionRunning = true
         volumes[v].metadata.transactionPagesDone = false
         volumes[v].metadata.evictedCursor = 0
@@ -179,8 +179,8 @@ extension Resource {
                 }
             }
         }
-        let evicts = !volumes[v].activityLog.evictedExtents.isEmpty
-        let block = volumes[v].activityLog.ringPosition
+        let evicts = volumes[v].metadata.transaction?.evicts ?? false
+        let block = volumes[v].metadata.transaction?.block ?? 0
         volumes[v].activityLog.encodeTransaction(into: &volumes[v].metadata.transactionBlock)
         volumes[v].metadata.transactionPagesDone = true
         volumes[v].counters.activityLogWrites += 1
@@ -241,7 +241,7 @@ extension Resource {
         let volume = volumes[v]
         let state = volume.state
         var flags = volume.superblock?.flags ?? []
-        if volume.fullSyncFlag { flags.insert(.fullSync) } else { flags.remove(.fullSync) }
+        if volume.fullSyncFlag || volume.fullSyncsRunning > 0 { flags.insert(.fullSync) } else { flags.remove(.fullSync) }
         if volume.activityLogDisabled { flags.insert(.activityLogDisabled) } else { flags.remove(.activityLogDisabled) }
         guard state.disk.isUsable else { return flags }
         let known: MetadataFlags = [

@@ -245,7 +245,6 @@ extension Resource {
                     sector: request.range.start, blockID: request.blockID, byteCount: request.range.byteCount)
                 volumes[v].counters.networkSent += UInt64(request.range.count)
                 send(.data, v, request.kind == .read ? .dataReply(head) : .resyncDataReply(head), payload: buffer)
-                if request.kind == .resyncRead { volumes[v].resync?.noteReplySent() }
             } else {
                 let sequence = nextSequence(v)
                 let ack = BlockAck(

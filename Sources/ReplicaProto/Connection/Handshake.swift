@@ -1,0 +1,341 @@
+/// From two streams to an agreed connection: features, parameters, sizes, identifiers, states (`wire.md` section 4).
+extension Resource {
+    /// Protocol versions that we speak.
+    static let versions: ClosedRange<UInt32> = 86...101
+
+    /// What we offer. Zeroes have no digest on the wire, so with an integrity algorithm they are not offered (7.9).
+    var offeredFeatures: FeatureFlags {
+        link.options.dataIntegrityAlgorithm.isEmpty ? .all : FeatureFlags.all.subtracting(.writeZeroes)
+    }
+
+    mutating func featuresReceived(_ packet: ConnectionFeatures) {
+        guard link.phase == .features else { return connectionFailed(.protocolError) }
+        let peerMaximum = packet.maximumVersion == 0 ? packet.minimumVersion : packet.maximumVersion
+        guard peerMaximum >= Self.versions.lowerBound, packet.minimumVersion <= Self.versions.upperBound else {
+            log(
+                .error, nil,
+                "incompatible DRBD dialects: I support \(Self.versions.lowerBound)-\(Self.versions.upperBound), peer supports \(packet.minimumVersion)-\(peerMaximum)"
+            )
+            return connectionFailed(.disconnecting)
+        }
+        link.version = min(Self.versions.upperBound, peerMaximum)
+        link.features = offeredFeatures.intersection(packet.flags)
+        log(.info, nil, "Handshake successful: Agreed network protocol version \(link.version)")
+        emit(.setWireFormat(WireFormat(version: link.version, features: link.features)))
+        if link.options.cramHMACAlgorithm.isEmpty {
+            parametersPhase()
+        } else {
+            link.phase = .authentication
+            link.ownChallenge = []
+            link.expectedResponse = nil
+            link.peerResponse = nil
+            emit(.makeChallenge)
+        }
+    }
+
+    // MARK: CRAM-HMAC (`wire.md` 4.3)
+
+    mutating func challengeMade(_ bytes: [UInt8]) {
+        guard link.phase == .authentication, link.ownChallenge.isEmpty else { return }
+        guard bytes.count == 64 else { return restartHandshake(afterPause: true) }
+        link.ownChallenge = bytes
+        send(.data, nil, .authChallenge(bytes))
+        emit(
+            .computeHMAC(
+                .expectation, algorithm: link.options.cramHMACAlgorithm, key: Array(link.options.sharedSecret.utf8),
+                message: bytes))
+    }
+
+    mutating func challengeReceived(_ bytes: [UInt8]) {
+        guard link.phase == .authentication, !link.ownChallenge.isEmpty else {
+            // A node that expects no challenge takes it for an error that a second try may cure.
+            return link.phase == .parameters ? connectionFailed(.protocolError) : restartHandshake(afterPause: true)
+        }
+        guard bytes.count >= 64, bytes.count <= 128, !constantTimeEqual(Array(bytes[0..<64]), link.ownChallenge) else {
+            return authenticationRejected("peer's challenge is not acceptable")
+        }
+        emit(
+            .computeHMAC(
+                .response, algorithm: link.options.cramHMACAlgorithm, key: Array(link.options.sharedSecret.utf8),
+                message: bytes))
+    }
+
+    mutating func hmacComputed(_ purpose: HMACPurpose, _ digest: [UInt8]?) {
+        guard link.phase == .authentication else { return }
+        guard let digest else { return authenticationRejected("\(link.options.cramHMACAlgorithm) is not available") }
+        switch purpose {
+        case .response: send(.data, nil, .authResponse(digest))
+        case .expectation: link.expectedResponse = digest
+        }
+        if purpose == .response { link.sentChallenge = true }
+        finishAuthentication()
+    }
+
+    mutating func responseReceived(_ bytes: [UInt8]) {
+        guard link.phase == .authentication else { return connectionFailed(.protocolError) }
+        link.peerResponse = bytes
+        finishAuthentication()
+    }
+
+    private mutating func finishAuthentication() {
+        guard let expected = link.expectedResponse, let response = link.peerResponse, link.sentChallenge else { return }
+        guard response.count == expected.count else { return restartHandshake(afterPause: true) }
+        guard constantTimeEqual(response, expected) else { return authenticationRejected("peer presented the wrong response") }
+        log(.info, nil, "Peer authenticated using \(expected.count) bytes HMAC")
+        parametersPhase()
+    }
+
+    private mutating func authenticationRejected(_ reason: String) {
+        log(.error, nil, "Authentication of peer failed: \(reason)")
+        connectionFailed(.disconnecting)
+    }
+
+    private func constantTimeEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
+        guard left.count == right.count else { return false }
+        var difference: UInt8 = 0
+        for index in left.indices { difference |= left[index] ^ right[index] }
+        return difference == 0
+    }
+
+    // MARK: Our side of the parameters
+
+    private mutating func parametersPhase() {
+        timers.cancel(.handshake)
+        link.phase = .parameters
+        link.sentChallenge = false
+        link.receivedProtocol = false
+        link.peerWantsDryRun = false
+        link.establishedAt = now
+        link.lastMetaReceived = now
+        link.lastDataReceived = now
+        link.pingsSent = 0
+        link.pingsAnswered = 0
+        link.isPingOverdue = false
+        link.stallsLeft = link.options.koCount
+        timers.set(.ping, now + .seconds(link.options.pingInterval))
+        sendProtocol(update: false)
+        for v in volumes.indices { sendVolumeParameters(v) }
+        for v in volumes.indices { setState(v) { $0.connection = .wfReportParams } }
+        link.discardMyData = false
+    }
+
+    mutating func sendProtocol(update: Bool) {
+        let options = link.options
+        var flags: UInt32 = 0
+        if link.discardMyData { flags |= 1 }
+        if link.configuration?.tentative ?? false { flags |= 2 }
+        let parameters = ProtocolParameters(
+            replicationProtocol: UInt32(options.replicationProtocol.rawValue),
+            afterSplitBrain0Primaries: options.afterSplitBrain0Primaries.rawValue,
+            afterSplitBrain1Primary: options.afterSplitBrain1Primary.rawValue,
+            afterSplitBrain2Primaries: options.afterSplitBrain2Primaries.rawValue, connectionFlags: flags,
+            twoPrimaries: options.allowTwoPrimaries ? 1 : 0, integrityAlgorithm: options.dataIntegrityAlgorithm)
+        send(.data, nil, update ? .protocolUpdate(parameters) : .protocolParameters(parameters))
+    }
+
+    /// The per-volume part; also for a volume that appears on an established connection.
+    mutating func sendVolumeParameters(_ v: Int) {
+        volumes[v].sequence = 0
+        volumes[v].peerSequence = 0
+        volumes[v].peerIdentifiers = nil
+        volumes[v].discardMyData = link.discardMyData
+        volumes[v].sentHandshake = true
+        sendSyncParameters(v)
+        sendSizes(v, askForReply: false)
+        sendUUIDs(v)
+        sendState(v)
+    }
+
+    mutating func sendSyncParameters(_ v: Int) {
+        let options = volumes[v].state.disk.hasMetadata ? volumes[v].diskOptions : DiskOptions()
+        send(
+            .data, v,
+            .syncParameters(
+                SyncParameters(
+                    resyncRate: UInt32(clamping: options.resyncRate), verifyAlgorithm: link.options.verifyAlgorithm,
+                    checksumAlgorithm: link.options.checksumAlgorithm, planAhead: UInt32(clamping: options.cPlanAhead),
+                    delayTarget: UInt32(clamping: options.cDelayTarget),
+                    fillTarget: UInt32(clamping: options.cFillTarget), maximumRate: UInt32(clamping: options.cMaxRate))))
+    }
+
+    /// Largest request in bytes at the agreed version (`wire.md` 2.3).
+    var maximumRequest: UInt32 {
+        switch link.version {
+        case ..<95: 32_768
+        case 95..<100: 131_072
+        default: 1_048_576
+        }
+    }
+
+    mutating func sendSizes(_ v: Int, askForReply: Bool, flags: UInt16 = 0) {
+        let volume = volumes[v].state.disk
+        let hasDisk = volume.hasMetadata
+        let limits = QueueLimits(
+            physicalBlockSize: hasDisk ? volumes[v].physicalBlockSize : 4096,
+            logicalBlockSize: hasDisk ? volumes[v].logicalBlockSize : 512,
+            minimumIO: hasDisk ? volumes[v].physicalBlockSize : 4096,
+            discardEnabled: hasDisk && volumes[v].canDiscard)
+        send(
+            .data, v,
+            .sizes(
+                SizesPacket(
+                    diskSize: hasDisk ? volumes[v].usableSectors : 0,
+                    userSize: hasDisk ? volumes[v].diskOptions.size : 0,
+                    currentSize: askForReply ? 0 : volumes[v].sectors, maximumRequest: maximumRequest, resizeFlags: flags,
+                    limits: link.features.contains(.writeSame) ? limits : nil)))
+    }
+
+    // MARK: The peer's side
+
+    mutating func protocolReceived(_ packet: ProtocolParameters, update: Bool) {
+        if update { return protocolUpdated(packet) }
+        if link.phase == .authentication { return authenticationRejected("expected AuthChallenge packet") }
+        guard link.phase == .parameters else { return connectionFailed(.protocolError) }
+        let options = link.options
+        func mapped(_ value: UInt32) -> UInt32 { value == 5 ? 6 : value == 6 ? 5 : value }
+        let wrong: String? =
+            if packet.replicationProtocol != UInt32(options.replicationProtocol.rawValue) { "protocol" }
+            else if mapped(packet.afterSplitBrain0Primaries) != options.afterSplitBrain0Primaries.rawValue { "after-sb-0pri" }
+            else if mapped(packet.afterSplitBrain1Primary) != options.afterSplitBrain1Primary.rawValue { "after-sb-1pri" }
+            else if mapped(packet.afterSplitBrain2Primaries) != options.afterSplitBrain2Primaries.rawValue { "after-sb-2pri" }
+            else if packet.connectionFlags & 1 != 0, volumes.contains(where: { $0.discardMyData }) { "discard-my-data" }
+            else if (packet.twoPrimaries != 0) != options.allowTwoPrimaries { "allow-two-primaries" }
+            else if link.version >= 87, packet.integrityAlgorithm != options.dataIntegrityAlgorithm { "data-integrity-alg" }
+            else { nil }
+        if let wrong {
+            log(.error, nil, "incompatible \(wrong) settings")
+            return connectionFailed(.disconnecting)
+        }
+        link.peerWantsDryRun = packet.connectionFlags & 2 != 0
+        link.receivedProtocol = true
+    }
+
+    private mutating func protocolUpdated(_ packet: ProtocolParameters) {
+        guard link.phase == .established || link.phase == .parameters, link.version >= 100,
+            let replication = ReplicationProtocol(rawValue: UInt8(truncatingIfNeeded: packet.replicationProtocol)),
+            packet.replicationProtocol <= 3
+        else { return connectionFailed(.protocolError) }
+        func mapped(_ value: UInt32) -> SplitBrainPolicyValue? {
+            SplitBrainPolicyValue(rawValue: value == 5 ? 6 : value == 6 ? 5 : value)
+        }
+        link.options.replicationProtocol = replication
+        link.options.afterSplitBrain0Primaries =
+            mapped(packet.afterSplitBrain0Primaries) ?? link.options.afterSplitBrain0Primaries
+        link.options.afterSplitBrain1Primary =
+            mapped(packet.afterSplitBrain1Primary) ?? link.options.afterSplitBrain1Primary
+        link.options.afterSplitBrain2Primaries =
+            mapped(packet.afterSplitBrain2Primaries) ?? link.options.afterSplitBrain2Primaries
+        link.options.allowTwoPrimaries = packet.twoPrimaries != 0
+    }
+
+    mutating func syncParametersReceived(_ v: Int, _ packet: SyncParameters) {
+        if volumes[v].state.connection == .wfReportParams {
+            if packet.verifyAlgorithm != link.options.verifyAlgorithm {
+                log(.error, v, "Different verify-alg settings. me=\"\(link.options.verifyAlgorithm)\" peer=\"\(packet.verifyAlgorithm)\"")
+                return connectionFailed(.disconnecting)
+            }
+            if packet.checksumAlgorithm != link.options.checksumAlgorithm {
+                log(.error, v, "Different csums-alg settings. me=\"\(link.options.checksumAlgorithm)\" peer=\"\(packet.checksumAlgorithm)\"")
+                return connectionFailed(.disconnecting)
+            }
+        } else {
+            link.options.verifyAlgorithm = packet.verifyAlgorithm
+            link.options.checksumAlgorithm = packet.checksumAlgorithm
+        }
+        guard volumes[v].state.disk.hasMetadata else { return }
+        volumes[v].diskOptions.resyncRate = Int(packet.resyncRate)
+        volumes[v].diskOptions.cPlanAhead = min(Int(packet.planAhead), 300)
+        volumes[v].diskOptions.cDelayTarget = Int(packet.delayTarget)
+        volumes[v].diskOptions.cFillTarget = Int(packet.fillTarget)
+        volumes[v].diskOptions.cMaxRate = Int(packet.maximumRate)
+        adoptResyncOptions(v)
+    }
+
+    // MARK: Sizes (`wire.md` 4.6)
+
+    mutating func sizesReceived(_ v: Int, _ packet: SizesPacket) {
+        let state = volumes[v].state
+        volumes[v].peerLimits = packet.limits
+        volumes[v].peerMaximumRequest = max(packet.maximumRequest, 4096)
+        guard state.disk.isUsable else {
+            switch DeviceSize.receivedWithoutDisk(packet, current: volumes[v].sectors, role: state.role) {
+            case .keep: break
+            case .ignorePeerWithoutDisk: log(.warning, v, "some backward compatible peer without disk repeats our size")
+            case .resize(let sectors): setSize(v, sectors)
+            case .wouldShrinkPrimary:
+                log(.error, v, "The peer's device is smaller than ours, which is in use")
+                connectionFailed(.disconnecting)
+            }
+            if state.disk == .negotiating { volumes[v].peerDiskSize = packet.diskSize }
+            return
+        }
+        let size = DeviceSize(
+            own: volumes[v].usableSectors, lastAgreed: volumes[v].sectors, configured: volumes[v].diskOptions.size)
+        switch size.received(packet, current: volumes[v].sectors, state: state) {
+        case .wouldShrink:
+            log(.error, v, "The peer's disk size is too small!")
+            connectionFailed(.disconnecting)
+        case .resize(let sectors, let configured):
+            volumes[v].peerDiskSize = packet.diskSize
+            volumes[v].diskOptions.size = configured
+            let before = volumes[v].sectors
+            if sectors != 0, sectors != before {
+                // Growing an established device is an administrator's decision on both nodes.
+                setSize(v, sectors)
+            }
+            if state.connection.isConnected, packet.currentSize != volumes[v].sectors {
+                sendSizes(v, askForReply: false, flags: packet.resizeFlags)
+            }
+        }
+    }
+
+    /// The device gets another size; bits of what is new are set, and everything is durable under the new size.
+    mutating func setSize(_ v: Int, _ sectors: UInt64) {
+        guard sectors != volumes[v].sectors else { return }
+        log(.info, v, "size = \(sectors / 2) KB (\(sectors) sectors)")
+        volumes[v].sectors = sectors
+        if volumes[v].state.disk.hasMetadata {
+            volumes[v].bitmap.resize(to: DirtyBitmap.bits(forDeviceSectors: sectors), settingNew: true)
+            if volumes[v].state.disk.isUsable {
+                enqueue(v, .changedPages, .superblock)
+            }
+        }
+        exportMayHaveChanged(v)
+    }
+
+    // MARK: Identifiers (`wire.md` 4.8)
+
+    mutating func uuidsReceived(_ v: Int, _ packet: UUIDsPacket) {
+        let state = volumes[v].state
+        volumes[v].peerIdentifiers = packet.identifiers
+        volumes[v].peerFlags = packet.flags
+        volumes[v].peerDirtyBits = packet.dirtyBits
+        let shaky = !state.connection.isConnected || state.peerDisk == .diskless
+        if shaky, state.disk < .inconsistent, state.role == .primary, volumes[v].exposedIdentifier != 0,
+            volumes[v].exposedIdentifier & ~1 != packet.identifiers.current & ~1
+        {
+            log(.error, v, "Can only connect to data with current UUID=\(GenerationIdentifiers.hex(volumes[v].exposedIdentifier))")
+            return connectionFailed(.disconnecting)
+        }
+        if state.disk.isUsable {
+            if state.connection == .connected, link.version >= 90,
+                volumes[v].identifiers.current == GenerationIdentifiers.justCreated,
+                packet.flags.contains(.skipInitialSync)
+            {
+                log(.info, v, "Accepted new current UUID, preparing to skip initial sync")
+                volumes[v].bitmap.clearAll()
+                volumes[v].bitmap.markAllPagesDirty()
+                volumes[v].identifiers.current = packet.identifiers.current
+                storeRoleBit(v)
+                volumes[v].identifiers.bitmap = 0
+                setState(v) {
+                    $0.disk = .upToDate
+                    $0.peerDisk = .upToDate
+                }
+                enqueue(v, .changedPages, .superblock)
+            }
+        } else if state.disk == .diskless, state.role == .primary || state.connection.isConnected {
+            volumes[v].exposedIdentifier = packet.identifiers.current
+        }
+    }
+}

@@ -1,0 +1,63 @@
+/// Pings on the meta stream (`wire.md` 1.5, 9.3), and sends that make no progress.
+extension Resource {
+    mutating func sendPing() {
+        guard link.isUsable else { return }
+        link.pingsSent += 1
+        send(.meta, nil, .ping)
+    }
+
+    /// Something is to happen once the peer has processed all that is on the meta stream now.
+    mutating func afterPing(_ v: Int, _ kind: PingAction.Kind) {
+        sendPing()
+        link.pingActions.append(PingAction(ping: link.pingsSent, volume: v, kind: kind))
+    }
+
+    mutating func pingAcknowledged() {
+        if link.pingsAnswered < link.pingsSent { link.pingsAnswered += 1 }
+        while let action = link.pingActions.first, action.ping <= link.pingsAnswered {
+            link.pingActions.removeFirst()
+            switch action.kind {
+            case .targetEnds: targetAcksProcessed(action.volume)
+            case .sourceEnds: sourceEnds(action.volume)
+            }
+        }
+    }
+
+    mutating func pingDue() {
+        guard link.phase == .parameters || link.phase == .established else { return }
+        let idle = TimeSpan.seconds(link.options.pingInterval)
+        let patience = TimeSpan.deciseconds(link.options.pingTimeout)
+        let lastHeard = max(link.lastMetaReceived, link.lastDataReceived)
+        if link.isPingOverdue {
+            if lastHeard >= link.pingSentAt || link.pingsAnswered == link.pingsSent {
+                link.isPingOverdue = false
+            } else {
+                log(.error, nil, "PingAck did not arrive in time.")
+                return connectionFailed(.networkFailure)
+            }
+        }
+        let due = lastHeard + idle
+        if due > now {
+            timers.set(.ping, due)
+        } else {
+            sendPing()
+            link.isPingOverdue = true
+            link.pingSentAt = now
+            timers.set(.ping, now + patience)
+        }
+    }
+
+    /// A whole `timeout` without a byte leaving.
+    mutating func sendStalled(_ stream: StreamKind) {
+        guard link.isUsable else { return }
+        if stream == .meta {
+            log(.error, nil, "meta stream: send timed out")
+            return connectionFailed(.timeout)
+        }
+        guard link.options.koCount > 0 else { return sendPing() }
+        link.stallsLeft -= 1
+        log(.warning, nil, "[sender] sock_sendmsg time expired, ko = \(link.stallsLeft)")
+        if link.stallsLeft <= 0 { return connectionFailed(.timeout) }
+        sendPing()
+    }
+}

@@ -1,0 +1,116 @@
+/// The connection to the one peer: streams, agreed parameters, epochs, pings.
+struct Link {
+    enum Phase: UInt8 {
+        case standAlone
+        /// Collecting two streams.
+        case connecting
+        /// Both streams exist and have to survive a moment.
+        case settling
+        case features
+        case authentication
+        /// Protocol, sizes, identifiers and states are on their way.
+        case parameters
+        case established
+        /// The peer takes its leave, or we do: waiting for the streams to end.
+        case closing
+        /// Streams are gone; volumes clean up.
+        case cleanup
+    }
+
+    var phase = Phase.standAlone
+    var configuration: ConnectionConfiguration?
+    /// The configuration's, with what the peer changed while connected.
+    var options = NetOptions()
+    /// Ascending: which connection this is. Answers to an older one are dropped.
+    var instance: UInt32 = 0
+    /// What cleanup leads to.
+    var afterCleanup = ConnectionState.unconnected
+    var cleanupsPending = 0
+
+    // MARK: Streams
+    var dataSocket: SocketID?
+    var metaSocket: SocketID?
+    /// Accepted streams that owe their marker, and when they have to have sent it.
+    var awaitingMarker: [SocketID] = []
+    var isAttempting = false
+    var isListening = false
+    /// We accepted the meta stream (`wire.md` 1.3).
+    var isResolver = false
+
+    // MARK: Agreement
+    var version: UInt32 = 0
+    var features: FeatureFlags = []
+    var ownChallenge: [UInt8] = []
+    var sentChallenge = false
+    var expectedResponse: [UInt8]?
+    var peerResponse: [UInt8]?
+    var receivedProtocol = false
+    var discardMyData = false
+    var peerWantsDryRun = false
+    var peerStateSeen = false
+    var establishedAt = Instant.zero
+
+    // MARK: Epochs of our writes
+    var epoch: UInt32 = 0
+    /// Writes sent in the open epoch.
+    var epochWrites = 0
+    /// Closed and not acknowledged, oldest first.
+    var sentEpochs = EpochQueue()
+    var barrierSentAt = Instant.zero
+
+    // MARK: Liveness
+    var lastMetaReceived = Instant.zero
+    var lastDataReceived = Instant.zero
+    var pingsSent: UInt64 = 0
+    var pingsAnswered: UInt64 = 0
+    var isPingOverdue = false
+    var pingSentAt = Instant.zero
+    /// Send timeouts in a row that the data stream may still have.
+    var stallsLeft = 0
+    var pingActions: [PingAction] = []
+
+    /// Packets can be sent.
+    var isUsable: Bool {
+        switch phase {
+        case .features, .authentication, .parameters, .established, .closing: true
+        case .standAlone, .connecting, .settling, .cleanup: false
+        }
+    }
+}
+
+/// Something that waits until the peer has processed all that we sent on the meta stream so far.
+struct PingAction {
+    enum Kind { case targetEnds, sourceEnds }
+
+    /// Acks to wait for.
+    var ping: UInt64
+    var volume: Int
+    var kind: Kind
+}
+
+/// Closed epochs that the peer has not acknowledged: a ring that never allocates after `init`.
+struct EpochQueue {
+    private var entries: [(number: UInt32, writes: UInt32)]
+    private var head = 0
+    private(set) var count = 0
+
+    init() { entries = Array(repeating: (0, 0), count: Limits.openEpochs) }
+
+    var isEmpty: Bool { count == 0 }
+    var isFull: Bool { count == entries.count }
+    var first: (number: UInt32, writes: UInt32)? { count > 0 ? entries[head] : nil }
+
+    mutating func append(_ entry: (number: UInt32, writes: UInt32)) {
+        invariant(count < entries.count, "unacknowledged epochs are bounded")
+        entries[(head + count) % entries.count] = entry
+        count += 1
+    }
+    mutating func removeFirst() {
+        head = (head + 1) % entries.count
+        count -= 1
+    }
+    mutating func removeAll() {
+        head = 0
+        count = 0
+    }
+}

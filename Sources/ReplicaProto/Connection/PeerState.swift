@@ -1,0 +1,210 @@
+/// The peer's P_STATE: the sync decision at the end of the handshake, the end of a resync, every later change
+/// (`wire.md` 6.3).
+extension Resource {
+    mutating func stateReceived(_ v: Int, _ word: UInt32) {
+        guard let peer = VolumeState(word: word) else { return connectionFailed(.protocolError) }
+        guard link.receivedProtocol || link.phase == .established else { return connectionFailed(.protocolError) }
+        let state = volumes[v].state
+        if state.connection.isDown { return }
+        // Without identifiers a Negotiating or better disk can't be judged (`wire.md` 12, Z1 and Z11).
+        if peer.disk.hasMetadata, volumes[v].peerIdentifiers == nil, state.disk.hasMetadata {
+            log(.error, v, "peer reports a disk but sent no UUIDs")
+            return connectionFailed(.protocolError)
+        }
+        var peerDisk = peer.disk
+        if peerDisk == .negotiating {
+            peerDisk = volumes[v].peerFlags.contains(.inconsistent) ? .inconsistent : .consistent
+        }
+        if resyncEndReported(v, peer, &peerDisk) { return }
+        if state.peerDisk == .upToDate, peerDisk == .inconsistent, state.connection == .connected,
+            peer.connection > .syncSource
+        {
+            peerDisk = .upToDate
+        }
+        var connection = state.connection == .wfReportParams ? ConnectionState.connected : state.connection
+        if peer.connection == .ahead { connection = .behind }
+        if volumes[v].peerIdentifiers != nil, peer.disk.hasMetadata, state.disk.hasMetadata {
+            let wanted =
+                !state.connection.isConnected
+                || (state.connection == .connected && (peer.disk == .negotiating || state.disk == .negotiating))
+                || volumes[v].peerForcedPromotion
+                || (state.connection == .connected && peer.connection >= .startingSyncS && peer.connection <= .wfBitMapT)
+            if wanted {
+                volumes[v].peerForcedPromotion = false
+                guard let decided = decide(v, peer, &peerDisk) else { return }
+                connection = decided
+            }
+        }
+        finishPeerState(v, peer, peerDisk, connection)
+    }
+
+    private mutating func finishPeerState(
+        _ v: Int, _ peer: VolumeState, _ peerDisk: DiskState, _ connection: ConnectionState
+    ) {
+        let old = volumes[v].state
+        link.peerStateSeen = true
+        if link.phase == .parameters { link.phase = .established }
+        let attachState = volumes[v].attachDiskState
+        let change: (inout VolumeState) -> Void = {
+            $0.peerRole = peer.role
+            $0.peerDisk = peerDisk
+            $0.pausedByPeer = peer.pausedByDependency || peer.pausedByUser
+            $0.connection = connection
+            if $0.disk == .negotiating, connection == .connected || connection == .wfBitMapS { $0.disk = attachState }
+        }
+        if !old.connection.isConnected {
+            let verdict = judge(v, change)
+            guard verdict.isSuccess || verdict == .inTransientState else {
+                log(.error, v, "connection refused: \(verdict.text)")
+                return connectionFailed(.disconnecting)
+            }
+        }
+        setState(v, change)
+        let new = volumes[v].state
+        if old.connection > .wfReportParams, new.connection > .connected, peer.connection <= .connected,
+            peer.disk != .negotiating, old.connection != new.connection
+        {
+            sendUUIDs(v)
+            sendState(v)
+        }
+        volumes[v].discardMyData = false
+        if !old.connection.isConnected, new.connection.isConnected { connectionEstablished(v) }
+    }
+
+    /// First P_STATE of a connection is through for a volume.
+    private mutating func connectionEstablished(_ v: Int) {
+        if volumes[v].state.connection == .connected { superblockChanged(v) }
+        volumes[v].rotationDeferred = false
+        enqueue(v, .superblock)
+        resendFrozenWrites(v)
+    }
+
+    // MARK: The decision
+
+    /// The new connection state, or nil if the connection or the attach failed.
+    private mutating func decide(_ v: Int, _ peer: VolumeState, _ peerDisk: inout DiskState) -> ConnectionState? {
+        guard let peerIdentifiers = volumes[v].peerIdentifiers else { return .connected }
+        log(.info, v, "drbd_sync_handshake:")
+        log(
+            .info, v,
+            volumes[v].identifiers.handshakeLine(
+                "self", bits: volumes[v].communicatedBits, flags: volumes[v].isCrashedPrimary ? .crashedPrimary : []))
+        log(.info, v, peerIdentifiers.handshakeLine("peer", bits: volumes[v].peerDirtyBits, flags: volumes[v].peerFlags))
+        let comparison = compareGenerations(
+            ComparisonInput(
+                own: volumes[v].identifiers, peer: peerIdentifiers, ownCrashedPrimary: volumes[v].isCrashedPrimary,
+                peerCrashedPrimary: volumes[v].peerFlags.contains(.crashedPrimary), ownRole: volumes[v].state.role,
+                peerRole: peer.role, version: link.version, features: link.features, isResolver: link.isResolver))
+        log(.info, v, "uuid_compare()=\(comparison.verdict.number) by rule \(comparison.rule)")
+        switch comparison.correction {
+        case .own(let corrected):
+            volumes[v].identifiers = corrected
+            storeRoleBit(v)
+            superblockChanged(v)
+            enqueue(v, .superblock)
+        case .peer(let corrected): volumes[v].peerIdentifiers = corrected
+        case nil: break
+        }
+        let state = volumes[v].state
+        let decision = decideSync(
+            SyncDecisionInput(
+                comparison: comparison, ownDisk: state.disk == .negotiating ? volumes[v].attachDiskState : state.disk,
+                ownCurrentDisk: state.disk, peerDisk: peerDisk, ownRole: state.role, peerRole: peer.role,
+                policies: SplitBrainPolicies(link.options), own: volumes[v].identifiers,
+                peer: volumes[v].peerIdentifiers ?? peerIdentifiers, ownBits: volumes[v].communicatedBits,
+                peerBits: volumes[v].peerDirtyBits, ownDiscardsData: volumes[v].discardMyData,
+                peerDiscardsData: volumes[v].peerFlags.contains(.discardMyData),
+                ownDryRun: link.configuration?.tentative ?? false, peerDryRun: link.peerWantsDryRun,
+                isResolver: link.isResolver, canDemote: volumes[v].openCount == 0 && volumes[v].active.count == 0))
+        for step in decision.steps {
+            switch step {
+            case .log(let level, let text): log(level, v, text)
+            case .run(let handler): runHandler(handler, v)
+            case .demote: setState(v) { $0.role = .secondary }
+            }
+        }
+        switch decision.outcome {
+        case .connected: return .connected
+        case .becomeSource(let full):
+            if full { setWholeBitmap(v, .decidedSource) }
+            return .wfBitMapS
+        case .becomeTarget(let full):
+            if full { setWholeBitmap(v, .decidedTarget) }
+            return .wfBitMapT
+        case .fail: break
+        }
+        switch SyncFailureAction(ownDisk: state.disk, peerDiskAsSent: peer.disk, peerDryRun: link.peerWantsDryRun) {
+        case .failOwnDisk:
+            log(.error, v, "Disk attach process on this node aborted")
+            setState(v) { $0.disk = .failed }
+            answerAttach(v, CommandAnswer(code: 150))
+            return .connected
+        case .treatPeerAsDiskless:
+            log(.error, v, "Disk attach process on the peer node was aborted.")
+            peerDisk = .diskless
+            return .connected
+        case .reconnect:
+            connectionFailed(.protocolError)
+            return nil
+        case .disconnect:
+            connectionFailed(.disconnecting)
+            return nil
+        }
+    }
+
+    // MARK: Cluster-wide changes, the peer's side (`wire.md` 6.5)
+
+    mutating func stateChangeRequested(_ v: Int, _ request: StateChangeRequest) {
+        if link.isResolver, clusterChange != nil || !demotions.isEmpty {
+            return send(.meta, v, .stateChangeReply(StateChangeResult.concurrentChange.rawValue))
+        }
+        if link.version < 100, StateChange(request).mirrored().applied(to: volumes[v].state)?.connection == .tearDown {
+            return connectionChangeRequested(request)
+        }
+        send(.meta, v, .stateChangeReply(applyPeerChange(v, request).rawValue))
+    }
+
+    private mutating func applyPeerChange(_ v: Int, _ request: StateChangeRequest) -> StateChangeResult {
+        let change = StateChange(request).mirrored()
+        let old = volumes[v].state
+        guard change.applied(to: old) != nil else { return .peerTooOld }
+        let result = requestState(v) { state in
+            if let changed = change.applied(to: state) { state = changed }
+        }
+        if result == .success, old.disk == .inconsistent, old.peerDisk == .inconsistent, old.peerRole == .secondary,
+            volumes[v].state.peerRole == .primary
+        {
+            volumes[v].peerForcedPromotion = true
+        }
+        return result
+    }
+
+    mutating func connectionChangeRequested(_ request: StateChangeRequest) {
+        let isOld = link.version < 100
+        func reply(_ result: StateChangeResult) -> Packet {
+            isOld ? .stateChangeReply(result.rawValue) : .connectionStateChangeReply(result.rawValue)
+        }
+        if link.isResolver, clusterChange != nil { return send(.meta, nil, reply(.concurrentChange)) }
+        let change = StateChange(request).mirrored()
+        for v in volumes.indices {
+            let result = judge(v) { state in
+                if let changed = change.applied(to: state) { state = changed }
+            }
+            guard result.isSuccess || result == .lowerThanOutdated else { return send(.meta, nil, reply(result)) }
+        }
+        let takesLeave = volumes.indices.contains { v in
+            change.applied(to: volumes[v].state)?.connection == .tearDown
+        }
+        for v in volumes.indices where volumes[v].state.connection.isConnected {
+            setState(v) { state in
+                if let changed = change.applied(to: state) { state = changed }
+            }
+        }
+        send(.meta, nil, reply(.success))
+        if takesLeave {
+            link.phase = .closing
+            link.afterCleanup = .unconnected
+            timers.set(.handshake, now + .deciseconds(link.options.pingTimeout) * 4)
+        }
+    }
+}

@@ -1,0 +1,291 @@
+/// Both nodes' bitmaps become their union (`wire-resync.md` 8.2); then the source starts.
+extension Resource {
+    /// Largest payload of a bitmap chunk.
+    private var chunkBytes: Int { Limits.controlPacketBytes - (link.version >= 100 ? 16 : 8) }
+
+    /// What a change of the connection state means for a resync.
+    mutating func followResync(_ v: Int, from old: VolumeState, to new: VolumeState) {
+        if old.connection != new.connection {
+            switch new.connection {
+            case .wfBitMapS:
+                volumes[v].transferIn = BitmapReceiver()
+                volumes[v].sendsBitmap = true
+            case .wfBitMapT:
+                volumes[v].transferIn = BitmapReceiver()
+            case .startingSyncS: setWholeBitmap(v, .startingSource)
+            case .startingSyncT: setWholeBitmap(v, .startingTarget)
+            case .syncTarget where old.connection == .pausedSyncT: resyncResumed(v)
+            case .syncSource where old.connection == .pausedSyncS: resyncResumed(v)
+            case .pausedSyncT, .pausedSyncS: volumes[v].resync?.pausedAt = now
+            case .connected where volumes[v].resync != nil && !(volumes[v].resync?.isEnding ?? true):
+                log(.info, v, "resync aborted")
+                endResync(v)
+                enqueue(v, .changedPages)
+            default: break
+            }
+        }
+    }
+
+    /// The end of a step: bitmaps go out after everything else that the step had to say.
+    mutating func runTransfers() {
+        for v in volumes.indices where volumes[v].sendsBitmap {
+            volumes[v].sendsBitmap = false
+            if volumes[v].state.connection == .wfBitMapS { sendBitmap(v) }
+        }
+    }
+
+    private mutating func sendBitmap(_ v: Int) {
+        var sender = BitmapSender()
+        let useRLE = link.options.useRLE && link.version >= 90
+        while true {
+            switch sender.nextChunk(of: volumes[v].bitmap, useRLE: useRLE, maximumBytes: chunkBytes) {
+            case .plain(let bytes): send(.data, v, .bitmap(bytes))
+            case .compressed(let bytes): send(.data, v, .compressedBitmap(bytes))
+            case .end: return
+            }
+        }
+    }
+
+    mutating func bitmapReceived(_ v: Int, _ bytes: [UInt8], isCompressed: Bool) {
+        guard volumes[v].state.disk.hasMetadata else { return connectionFailed(.protocolError) }
+        var receiver = volumes[v].transferIn ?? BitmapReceiver()
+        do throws(BitmapTransferError) {
+            if isCompressed {
+                _ = try receiver.receiveCompressed(bytes, into: &volumes[v].bitmap, maximumBytes: chunkBytes)
+            } else {
+                _ = try receiver.receivePlain(bytes, into: &volumes[v].bitmap, maximumBytes: chunkBytes)
+            }
+        } catch {
+            log(.error, v, "bitmap transfer failed: \(error)")
+            return connectionFailed(.protocolError)
+        }
+        guard receiver.isDone else {
+            volumes[v].transferIn = receiver
+            return
+        }
+        volumes[v].transferIn = nil
+        switch volumes[v].state.connection {
+        case .wfBitMapT:
+            sendBitmap(v)
+            setState(v) { $0.connection = .wfSyncUUID }
+            usePendingSyncUUID(v)
+        case .wfBitMapS:
+            startSource(v)
+        default:
+            log(.info, v, "unexpected bitmap in state \(volumes[v].state.connection.name)")
+        }
+    }
+
+    // MARK: Whole-bitmap changes (`metadata.md` 3.7)
+
+    /// Every block counts as different. FULL_SYNC is durable before the first bit changes on disk.
+    mutating func setWholeBitmap(_ v: Int, _ reason: FullSync) {
+        volumes[v].fullSyncsRunning += 1
+        volumes[v].bitmap.setAll()
+        volumes[v].bitmap.markAllPagesDirty()
+        enqueue(v, .superblock, .changedPages, .flushMetadata, .then(.fullSyncWritten(reason)))
+    }
+
+    mutating func fullSyncWritten(_ v: Int, _ reason: FullSync) {
+        volumes[v].fullSyncsRunning -= 1
+        if volumes[v].fullSyncsRunning == 0, !volumes[v].metadataBroken { volumes[v].fullSyncFlag = false }
+        enqueue(v, .superblock)
+        switch reason {
+        case .startingSource:
+            if volumes[v].state.connection == .startingSyncS { startSource(v) }
+        case .startingTarget:
+            if volumes[v].state.connection == .startingSyncT {
+                setState(v) { $0.connection = .wfSyncUUID }
+                usePendingSyncUUID(v)
+            }
+        case .alone(let command):
+            answer(command, .success)
+        case .decidedSource, .decidedTarget:
+            break
+        }
+    }
+
+    // MARK: Bits
+
+    /// Blocks are known to be equal on both nodes.
+    mutating func clearBits(_ v: Int, _ range: SectorRange) {
+        _ = volumes[v].bitmap.clearInSync(range, deviceSectors: volumes[v].sectors)
+        targetMayEnd(v)
+        sourceMayEnd(v)
+    }
+
+    mutating func countFailed(_ v: Int, _ range: SectorRange) {
+        let count = UInt64(volumes[v].bitmap.countSet(in: range))
+        volumes[v].resync?.failed += count
+        targetMayEnd(v)
+    }
+
+    mutating func endResync(_ v: Int) {
+        volumes[v].resync = nil
+        volumes[v].transferIn = nil
+        volumes[v].sendsBitmap = false
+        if !volumes.contains(where: { $0.resync != nil }) {
+            timers.cancel(.resync)
+            timers.cancel(.marks)
+        }
+        retryLater(v)
+    }
+
+    mutating func beginResync(_ v: Int) {
+        volumes[v].resync = Resync(
+            total: volumes[v].bitmap.weight, options: volumes[v].diskOptions, maxBuffers: link.options.maxBuffers, at: now)
+        if volumes[v].state.connection == .pausedSyncT || volumes[v].state.connection == .pausedSyncS {
+            volumes[v].resync?.pausedAt = now
+        }
+        log(
+            .info, v,
+            "Began resync as \(volumes[v].state.connection.name) (will sync \(volumes[v].bitmap.weight * 4) KB [\(volumes[v].bitmap.weight) bits set])."
+        )
+        if !timers.isSet(.marks) { timers.set(.marks, now + .seconds(3)) }
+    }
+
+    private mutating func resyncResumed(_ v: Int) {
+        if let pausedAt = volumes[v].resync?.pausedAt {
+            volumes[v].resync?.pausedFor = TimeSpan(
+                nanoseconds: (volumes[v].resync?.pausedFor.nanoseconds ?? 0) + now.since(pausedAt).nanoseconds)
+            volumes[v].resync?.pausedAt = nil
+        }
+        if volumes[v].state.connection == .syncTarget {
+            timers.set(.resync, now)
+            targetMayEnd(v)
+        }
+    }
+
+    mutating func adoptResyncOptions(_ v: Int) {
+        let options = volumes[v].diskOptions
+        volumes[v].resync?.controller.adopt(options: options, maxBuffers: link.options.maxBuffers)
+    }
+
+    /// Every 3 s: the speed display, and the bitmap's progress becomes durable.
+    mutating func takeMarks() {
+        var any = false
+        for v in volumes.indices where volumes[v].resync != nil {
+            any = true
+            let left = volumes[v].bitmap.weight
+            if volumes[v].resync?.pausedAt == nil {
+                let next = ((volumes[v].resync?.lastMark ?? 0) + 1) % 8
+                volumes[v].resync?.lastMark = next
+                volumes[v].resync?.marks[next] = (now, left)
+            }
+            // Cleared bits may reach the disk only after the blocks have.
+            if volumes[v].metadata.isIdle, volumes[v].state.connection.isResyncing {
+                enqueue(v, .flushData, .changedPages)
+            }
+        }
+        if any { timers.set(.marks, now + .seconds(3)) }
+    }
+
+    // MARK: Source
+
+    /// Both bitmaps are equal: the source asks its handler, then starts.
+    private mutating func startSource(_ v: Int) {
+        volumes[v].isStartingResync = true
+        runHandler(.beforeResyncSource, v)
+    }
+
+    mutating func sourceHandlerDone(_ v: Int, _ status: Int32?) {
+        guard volumes[v].isStartingResync else { return }
+        volumes[v].isStartingResync = false
+        guard volumes[v].state.connection == .wfBitMapS || volumes[v].state.connection == .startingSyncS else { return }
+        if let status, status != 0, status != 3 {
+            log(.error, v, "before-resync-source handler returned \(status), dropping connection.")
+            return connectionFailed(.disconnecting)
+        }
+        setState(v) {
+            $0.connection = .syncSource
+            $0.peerDisk = .inconsistent
+        }
+        guard volumes[v].state.connection.isSyncSource else { return }
+        let old = volumes[v].identifiers.bitmap
+        var identifier = old &+ GenerationIdentifiers.syncOffset
+        if old == 0 || old == GenerationIdentifiers.justCreated { identifier = randomIdentifier(v) }
+        if old != 0 {
+            volumes[v].identifiers.history1 = volumes[v].identifiers.history0
+            volumes[v].identifiers.history0 = old
+        }
+        volumes[v].identifiers.bitmap = identifier
+        log(.info, v, "updated sync uuid \(volumes[v].identifiers.text)")
+        beginResync(v)
+        volumes[v].resync?.identifier = identifier
+        enqueue(v, .superblock, .then(.syncUUIDReady(identifier)))
+    }
+
+    mutating func syncUUIDReady(_ v: Int, _ identifier: UInt64) {
+        guard volumes[v].resync?.identifier == identifier, volumes[v].state.connection.isSyncSource else { return }
+        send(.data, v, .syncUUID(identifier))
+    }
+
+    /// P_RS_WRITE_ACK for a resync block.
+    mutating func resyncBlockWritten(_ v: Int, _ ack: BlockAck) {
+        guard rangeIsInside(v, ack.range) else { return connectionFailed(.protocolError) }
+        clearBits(v, ack.range)
+    }
+
+    /// P_NEG_ACK for a resync block.
+    mutating func resyncBlockFailed(_ v: Int, _ ack: BlockAck) {
+        guard rangeIsInside(v, ack.range) else { return connectionFailed(.protocolError) }
+        countFailed(v, ack.range)
+    }
+
+    /// The end of a resync as the target reports it (`wire.md` 6.3, step 3). True if the packet is dealt with.
+    mutating func resyncEndReported(_ v: Int, _ peer: VolumeState, _ peerDisk: inout DiskState) -> Bool {
+        let state = volumes[v].state
+        guard state.peerDisk == .inconsistent || state.peerDisk == .consistent, peerDisk == .upToDate,
+            state.connection > .connected, state.disk == .upToDate
+        else { return false }
+        if peer.connection >= .startingSyncS, peer.connection <= .wfSyncUUID {
+            peerDisk = .inconsistent
+            return false
+        }
+        if state.connection >= .syncSource, peer.connection == .connected {
+            volumes[v].resync?.targetReported = true
+            sourceMayEnd(v)
+            return true
+        }
+        return false
+    }
+
+    /// The target has all blocks; ours are all confirmed too.
+    private mutating func sourceMayEnd(_ v: Int) {
+        guard let resync = volumes[v].resync, resync.targetReported, !resync.isEnding,
+            volumes[v].state.connection.isSyncSource, volumes[v].bitmap.weight <= resync.failed
+        else { return }
+        volumes[v].resync?.isEnding = true
+        afterPing(v, .sourceEnds)
+    }
+
+    mutating func sourceEnds(_ v: Int) {
+        guard let resync = volumes[v].resync, resync.isEnding, volumes[v].state.connection.isSyncSource else { return }
+        logResyncEnd(v, resync)
+        if resync.failed == 0 {
+            volumes[v].identifiers = volumes[v].identifiers.withRetiredBitmap
+            volumes[v].peerIdentifiers = volumes[v].identifiers
+        }
+        setState(v) {
+            $0.connection = .connected
+            $0.peerDisk = resync.failed == 0 ? .upToDate : .inconsistent
+        }
+        endResync(v)
+        enqueue(v, .superblock, .changedPages)
+        if volumes[v].diskOptions.fencing != .dontCare { runHandler(.unfencePeer, v) }
+    }
+
+    func averageRate(_ resync: Resync) -> UInt64 {
+        let seconds = max(1, (now.since(resync.startedAt).nanoseconds &- resync.pausedFor.nanoseconds) / 1_000_000_000)
+        return resync.total * 4 / seconds
+    }
+
+    mutating func logResyncEnd(_ v: Int, _ resync: Resync) {
+        let total = now.since(resync.startedAt).wholeSeconds
+        let paused = resync.pausedFor.wholeSeconds
+        log(
+            .info, v,
+            "Resync done (total \(total) sec; paused \(paused) sec; \(averageRate(resync)) K/sec)"
+                + (resync.failed > 0 ? " \(resync.failed) blocks failed" : ""))
+    }
+}

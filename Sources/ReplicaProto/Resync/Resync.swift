@@ -1,0 +1,70 @@
+/// One run of a resync on one volume, on either side.
+struct Resync {
+    /// Bits at the start.
+    var total: UInt64
+    /// Blocks that could not be copied.
+    var failed: UInt64 = 0
+    /// Source: the identifier that was announced with P_SYNC_UUID.
+    var identifier: UInt64 = 0
+    let startedAt: Instant
+    var pausedFor = TimeSpan(nanoseconds: 0)
+    var pausedAt: Instant?
+    /// Bits left at eight moments 3 s apart, for the speed shown.
+    var marks: [(at: Instant, left: UInt64)]
+    var lastMark = 0
+
+    // MARK: Target
+    var controller: ResyncController
+    /// It is durable that our data is Inconsistent: requests may leave.
+    var mayRequest = false
+    var cursor = BitmapBlock(0)
+    /// Blocks that may still be asked for in this step.
+    var budget = 0
+    /// Requested, not answered.
+    private(set) var outstanding: [SectorRange] = []
+    private(set) var outstandingSectors: UInt64 = 0
+    /// Answered, being written.
+    var writing = 0
+    var answeredSectors = 0
+    /// Written by this resync, to tell it from what applications write.
+    var writtenSectors: UInt64 = 0
+    var isEnding = false
+    /// Application sectors seen at the last step, for c-min-rate.
+    var activitySeen: UInt64 = 0
+
+    // MARK: Source
+    /// The target says that it is done, but blocks are still marked here.
+    var targetReported = false
+
+    init(total: UInt64, options: DiskOptions, maxBuffers: Int, at now: Instant) {
+        self.total = total
+        startedAt = now
+        marks = Array(repeating: (now, total), count: 8)
+        controller = ResyncController(options: options, maxBuffers: maxBuffers)
+        outstanding.reserveCapacity(Limits.resyncRequests)
+    }
+
+    func overlapsOutstanding(_ range: SectorRange) -> Bool {
+        for other in outstanding where other.overlaps(range) { return true }
+        return false
+    }
+    var isIdle: Bool { outstanding.isEmpty && writing == 0 }
+    var mayAskMore: Bool {
+        budget > 0 && outstanding.count < Limits.resyncRequests && outstandingSectors < Limits.resyncWindowSectors
+    }
+
+    mutating func noteRequest(_ range: SectorRange) {
+        outstanding.append(range)
+        outstandingSectors += UInt64(range.count)
+        controller.note(requestedSectors: Int(range.count))
+        budget -= (Int(range.count) + 7) / 8
+    }
+    /// Takes back a request that was answered. False if it was never made.
+    mutating func takeRequest(_ range: SectorRange) -> Bool {
+        guard let position = outstanding.firstIndex(of: range) else { return false }
+        outstanding.swapAt(position, outstanding.count - 1)
+        outstanding.removeLast()
+        outstandingSectors -= UInt64(range.count)
+        return true
+    }
+}

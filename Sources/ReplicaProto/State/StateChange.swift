@@ -1,0 +1,221 @@
+/// Changes of a volume's state and what follows from them.
+extension Resource {
+    func context(_ v: Int) -> StateContext {
+        let volume = volumes[v]
+        var otherPrimary = false
+        for other in volumes.indices where other != v && volumes[other].state.peerRole == .primary { otherPrimary = true }
+        return StateContext(
+            fencing: volume.state.disk == .diskless ? .dontCare : volume.diskOptions.fencing,
+            onNoData: options.onNoDataAccessible, allowTwoPrimaries: link.options.allowTwoPrimaries,
+            exportIsOpen: volume.openCount > 0, verifyAlgorithmSet: !link.options.verifyAlgorithm.isEmpty,
+            agreedVersion: link.version == 0 ? 101 : link.version, hasNetConfiguration: link.configuration != nil,
+            attachDiskState: volume.attachDiskState, attachPeerDisk: volume.attachPeerDisk,
+            exposedMatchesCurrent: volume.exposedIdentifier == 0
+                || volume.exposedIdentifier & ~1 == volume.identifiers.current & ~1,
+            handshakeRunning: volume.sentHandshake && volume.state.connection == .wfReportParams,
+            peerPrimaryOnOtherVolume: otherPrimary)
+    }
+
+    /// A change that happens whatever anybody thinks of it.
+    mutating func setState(_ v: Int, _ modify: (inout VolumeState) -> Void) {
+        let old = volumes[v].state
+        var wanted = old
+        modify(&wanted)
+        let new = wanted.sanitized(from: old, context: context(v))
+        guard new != old else { return }
+        apply(v, old, new)
+    }
+
+    /// A change that may be refused. Nothing has changed unless the result is a success.
+    mutating func requestState(_ v: Int, _ modify: (inout VolumeState) -> Void) -> StateChangeResult {
+        let old = volumes[v].state
+        var wanted = old
+        modify(&wanted)
+        let context = context(v)
+        let new = wanted.sanitized(from: old, context: context)
+        if let refusal = VolumeState.evaluateSoftChange(from: old, to: new, context: context) { return refusal }
+        apply(v, old, new)
+        return .success
+    }
+
+    /// Whether a change would be granted.
+    func judge(_ v: Int, _ modify: (inout VolumeState) -> Void) -> StateChangeResult {
+        let old = volumes[v].state
+        var wanted = old
+        modify(&wanted)
+        let context = context(v)
+        let new = wanted.sanitized(from: old, context: context)
+        return VolumeState.evaluateSoftChange(from: old, to: new, context: context) ?? .success
+    }
+
+    private mutating func apply(_ v: Int, _ old: VolumeState, _ new: VolumeState) {
+        volumes[v].state = new
+        let text = new.description(changedFrom: old)
+        if !text.isEmpty { log(.info, v, text) }
+        emit(.publishStatus)
+        follow(v, from: old, to: new)
+    }
+
+    private mutating func follow(_ v: Int, from old: VolumeState, to new: VolumeState) {
+        if new.disk.isUsable, new.disk >= .consistent { volumes[v].exposedIdentifier = volumes[v].identifiers.current }
+        if new.disk == .upToDate, new.peerDisk == .upToDate {
+            volumes[v].isCrashedPrimary = false
+            volumes[v].peerFlags.remove(.crashedPrimary)
+        }
+        if old.role != new.role { exportMayHaveChanged(v) }
+        if peerDataLost(old, new) { peerLost(v, from: old, to: new) }
+        if new.disk.isUsable { superblockChanged(v) }
+        tellPeer(v, from: old, to: new)
+        followResync(v, from: old, to: new)
+        if new.disk == .failed, old.disk != .failed { diskMayBeIdle(v) }
+        if new.isPrimaryWithoutData, !old.isPrimaryWithoutData { runHandler(.priOnInconDegr, v) }
+        retryLater(v)
+        if !timers.isSet(.retry), !deferred.isEmpty { timers.set(.retry, now) }
+        if !waiters.isEmpty { timers.set(.waiters, now) }
+    }
+
+    // MARK: Losing the peer's data (`wire.md` 5.2, U6 and U7)
+
+    private func peerDataLost(_ old: VolumeState, _ new: VolumeState) -> Bool {
+        switch (old.peerDisk, new.peerDisk) {
+        case (.inconsistent, .unknown), (.inconsistent, .outdated), (.inconsistent, .diskless),
+            (.inconsistent, .attaching), (.inconsistent, .failed), (.inconsistent, .negotiating),
+            (.consistent, .unknown), (.consistent, .outdated), (.consistent, .diskless), (.consistent, .attaching),
+            (.consistent, .failed), (.consistent, .negotiating),
+            (.upToDate, .unknown), (.upToDate, .outdated), (.upToDate, .diskless), (.upToDate, .attaching),
+            (.upToDate, .failed), (.upToDate, .negotiating),
+            (.unknown, .diskless), (.unknown, .failed), (.unknown, .outdated):
+            true
+        default: false
+        }
+    }
+
+    private mutating func peerLost(_ v: Int, from old: VolumeState, to new: VolumeState) {
+        guard new.role == .primary || new.peerRole == .primary, volumes[v].identifiers.bitmap == 0,
+            new.disk == .upToDate
+        else { return }
+        if new.isSuspended {
+            volumes[v].rotationDeferred = true
+            return
+        }
+        rotateIdentifiers(v)
+        sendUUIDs(v)
+    }
+
+    /// new_current (`wire.md` 5.1): the data leaves the generation that the peer has. Until this is durable no reply
+    /// leaves that relies on our disk alone.
+    mutating func rotateIdentifiers(_ v: Int) {
+        if mutation == .skipUUIDRotation { return }
+        newCurrentIdentifier(v)
+        volumes[v].isRotating = true
+        enqueue(v, .superblock, .then(.rotated))
+    }
+
+    mutating func newCurrentIdentifier(_ v: Int) {
+        volumes[v].identifiers.bitmap = volumes[v].identifiers.current
+        volumes[v].identifiers.current = randomIdentifier(v)
+        volumes[v].exposedIdentifier = volumes[v].identifiers.current
+        log(.info, v, "new current UUID: \(volumes[v].identifiers.text)")
+    }
+
+    /// 64 random bits, bit 0 telling the role; never one of the reserved values.
+    mutating func randomIdentifier(_ v: Int) -> UInt64 {
+        var value = random.next() & ~1
+        while value == 0 || value == GenerationIdentifiers.justCreated { value = random.next() & ~1 }
+        return value | (volumes[v].state.role == .primary ? 1 : 0)
+    }
+
+    mutating func storeRoleBit(_ v: Int) {
+        guard volumes[v].superblock != nil else { return }
+        if volumes[v].state.role == .primary {
+            volumes[v].identifiers.current |= 1
+        } else {
+            volumes[v].identifiers.current &= ~1
+        }
+    }
+
+    mutating func identifierRotated(_ v: Int) {
+        volumes[v].isRotating = false
+        completeHeldWrites(v)
+        finishFlushes()
+    }
+
+    /// I/O is no longer frozen, or the peer's fate is known: the new generation that was put off begins.
+    mutating func rotateIfDeferred(_ v: Int) {
+        guard volumes[v].rotationDeferred, !volumes[v].isSuspended else { return }
+        volumes[v].rotationDeferred = false
+        guard !volumes[v].state.connection.isConnected, volumes[v].identifiers.bitmap == 0,
+            volumes[v].state.disk == .upToDate
+        else { return }
+        rotateIdentifiers(v)
+    }
+
+    // MARK: Telling the peer (`wire.md` 6.2)
+
+    private mutating func tellPeer(_ v: Int, from old: VolumeState, to new: VolumeState) {
+        guard link.phase == .established else { return }
+        let attached = old.peerDisk == .diskless && new.peerDisk != .diskless && old.connection.isConnected
+            && new.connection.isConnected
+        if attached {
+            sendUUIDs(v)
+            return sendState(v)
+        }
+        let leftHandshake = old.connection == .wfReportParams && new.connection.isConnected
+        let pauseChanged =
+            new.connection.isConnected
+            && (old.pausedByDependency != new.pausedByDependency || old.pausedByUser != new.pausedByUser)
+        let diskWentBad =
+            (new.disk == .failed || new.disk == .diskless) && old.disk != new.disk && old.disk != .attaching
+            && new.connection.isConnected
+        let passedOn = old.disk == .upToDate && new.disk == .inconsistent && new.connection == .connected
+        if leftHandshake || pauseChanged || diskWentBad || passedOn || (new.connection == .ahead && old.connection != .ahead) {
+            sendState(v)
+        }
+    }
+
+    mutating func sendState(_ v: Int) { send(.data, v, .state(volumes[v].state.word)) }
+
+    mutating func sendUUIDs(_ v: Int, extra: UUIDFlags = []) {
+        guard volumes[v].state.disk.hasMetadata, link.isUsable, volumes[v].sentHandshake else { return }
+        var flags = extra
+        if volumes[v].discardMyData { flags.insert(.discardMyData) }
+        if volumes[v].isCrashedPrimary { flags.insert(.crashedPrimary) }
+        if volumes[v].attachDiskState == .inconsistent, volumes[v].state.disk == .negotiating {
+            flags.insert(.inconsistent)
+        }
+        volumes[v].communicatedBits = volumes[v].bitmap.weight
+        send(
+            .data, v,
+            .uuids(UUIDsPacket(identifiers: volumes[v].identifiers, dirtyBits: volumes[v].bitmap.weight, flags: flags)))
+    }
+
+    // MARK: What clients see
+
+    mutating func exportMayHaveChanged(_ v: Int) {
+        let state = ExportState(
+            sectors: volumes[v].sectors, isPrimary: volumes[v].state.role == .primary,
+            logicalBlockSize: volumes[v].logicalBlockSize)
+        guard state != volumes[v].lastExport else { return }
+        volumes[v].lastExport = state
+        emit(.setExport(volumes[v].number, state))
+    }
+
+    // MARK: Consequences of metadata steps
+
+    mutating func follow(_ consequence: Consequence, _ v: Int) {
+        switch consequence {
+        case .answer(let command): answer(command, .success)
+        case .attached: finishAttach(v)
+        case .rotated: identifierRotated(v)
+        case .promoted(let command, let forced): finishPromotion(v, command, forced: forced)
+        case .demoted(let command): finishDemotion(v, command)
+        case .syncUUIDReady(let identifier): syncUUIDReady(v, identifier)
+        case .resyncMayBegin: resyncMayBegin(v)
+        case .resyncedDataDurable: resyncedDataDurable(v)
+        case .resyncEndDurable: resyncEndDurable(v)
+        case .fullSyncWritten(let reason): fullSyncWritten(v, reason)
+        case .cleanedUpAfterLoss: volumeCleanedUp(v)
+        case .closeDisk: closeDiskNow(v)
+        }
+    }
+}
