@@ -26,6 +26,12 @@ package struct Resource: ~Copyable {
     var demotions: [Demotion] = []
     var timers = Timers()
     var isGoingDown: CommandID?
+    /// A step of `down` has not ended yet.
+    var downStepRunning = false
+    var deferred: [DeferredCommand] = []
+    var disconnectCommands: [CommandID] = []
+    var promotionsRunning = 0
+    var fencing: Fencing?
 
     package init(name: String, seed: (UInt64, UInt64, UInt64, UInt64)) {
         self.name = name
@@ -115,9 +121,8 @@ package struct Resource: ~Copyable {
         return nil
     }
     mutating func emit(_ effect: Effect) { effects.append(effect) }
-    mutating func log(_ level: LogLevel, _ v: Int?, _ text: @autoclosure () -> String) {
-        let message = text()
-        effects.append(.log(level, v.map { volumes[$0].number }, message))
+    mutating func log(_ level: LogLevel, _ v: Int?, _ text: String) {
+        effects.append(.log(level, v.map { volumes[$0].number }, text))
     }
     mutating func send(_ stream: StreamKind, _ v: Int?, _ packet: Packet, payload: BufferSlot? = nil) {
         guard link.isUsable else { return }

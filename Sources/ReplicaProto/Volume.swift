@@ -13,7 +13,7 @@ struct Volume {
     var writtenSuperblock: Superblock?
     var identifiers = GenerationIdentifiers(current: 0)
     var bitmap = DirtyBitmap(bits: 0)
-    var activityLog = ActivityLog(slots: 0)
+    var activityLog = ActivityLog(slots: 1)
     /// Capacity that the metadata leaves for data, in sectors; 0 without disk.
     var usableSectors: UInt64 = 0
     /// Size of the exported device in sectors; 0 while unknown.
@@ -44,6 +44,8 @@ struct Volume {
     var detachCommand: CommandID?
     var attachCommand: CommandID?
     var hadReadError = false
+    /// CONNECTED_IND as found at attach: wait-connect takes the degraded time if it was not set on a crashed Primary.
+    var wasConnectedAtCrash = false
 
     // MARK: Metadata queue
     var metadata = MetadataQueue()
@@ -61,6 +63,8 @@ struct Volume {
     var isRotating = false
     /// The same, put off while I/O is frozen.
     var rotationDeferred = false
+    /// Clients may be let in: the promotion is durable, and no demotion is under way.
+    var mayServe = false
     var lastExport: ExportState?
 
     // MARK: Peer

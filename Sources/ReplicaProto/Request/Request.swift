@@ -130,6 +130,8 @@ struct RequestTable {
         return index
     }
 
+    var isUnused: Bool { freeCount == entries.count }
+
     /// The client has its answer: its index may be used again.
     mutating func forgetClient(_ index: Int32) {
         let client = Int(entries[Int(index)].id.index)

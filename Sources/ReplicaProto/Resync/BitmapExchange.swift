@@ -16,7 +16,9 @@ extension Resource {
             case .startingSyncT: setWholeBitmap(v, .startingTarget)
             case .syncTarget where old.connection == .pausedSyncT: resyncResumed(v)
             case .syncSource where old.connection == .pausedSyncS: resyncResumed(v)
-            case .pausedSyncT, .pausedSyncS: volumes[v].resync?.pausedAt = now
+            case .pausedSyncT, .pausedSyncS:
+                let moment = now
+                volumes[v].resync?.pausedAt = moment
             case .connected where volumes[v].resync != nil && !(volumes[v].resync?.isEnding ?? true):
                 log(.info, v, "resync aborted")
                 endResync(v)
@@ -132,10 +134,12 @@ extension Resource {
     }
 
     mutating func beginResync(_ v: Int) {
-        volumes[v].resync = Resync(
+        let fresh = Resync(
             total: volumes[v].bitmap.weight, options: volumes[v].diskOptions, maxBuffers: link.options.maxBuffers, at: now)
+        volumes[v].resync = fresh
         if volumes[v].state.connection == .pausedSyncT || volumes[v].state.connection == .pausedSyncS {
-            volumes[v].resync?.pausedAt = now
+            let moment = now
+            volumes[v].resync?.pausedAt = moment
         }
         log(
             .info, v,
@@ -146,8 +150,8 @@ extension Resource {
 
     private mutating func resyncResumed(_ v: Int) {
         if let pausedAt = volumes[v].resync?.pausedAt {
-            volumes[v].resync?.pausedFor = TimeSpan(
-                nanoseconds: (volumes[v].resync?.pausedFor.nanoseconds ?? 0) + now.since(pausedAt).nanoseconds)
+            let before = volumes[v].resync?.pausedFor.nanoseconds ?? 0
+            volumes[v].resync?.pausedFor = TimeSpan(nanoseconds: before + now.since(pausedAt).nanoseconds)
             volumes[v].resync?.pausedAt = nil
         }
         if volumes[v].state.connection == .syncTarget {
@@ -168,9 +172,10 @@ extension Resource {
             any = true
             let left = volumes[v].bitmap.weight
             if volumes[v].resync?.pausedAt == nil {
-                let next = ((volumes[v].resync?.lastMark ?? 0) + 1) % 8
-                volumes[v].resync?.lastMark = next
-                volumes[v].resync?.marks[next] = (now, left)
+                let mark = ((volumes[v].resync?.lastMark ?? 0) + 1) % 8
+                let moment = now
+                volumes[v].resync?.lastMark = mark
+                volumes[v].resync?.marks[mark] = (moment, left)
             }
             // Cleared bits may reach the disk only after the blocks have.
             if volumes[v].metadata.isIdle, volumes[v].state.connection.isResyncing {

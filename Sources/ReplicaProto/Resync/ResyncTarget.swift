@@ -64,7 +64,8 @@ extension Resource {
             let answered = volumes[v].resync?.answeredSectors ?? 0
             volumes[v].resync?.answeredSectors = 0
             let blocks = volumes[v].resync?.controller.step(sectorsAnswered: answered) ?? 0
-            volumes[v].resync?.budget = mustStepAside(v) ? 0 : blocks
+            let budget = mustStepAside(v) ? 0 : blocks
+            volumes[v].resync?.budget = budget
             askForBlocks(v)
             targetMayEnd(v)
         }

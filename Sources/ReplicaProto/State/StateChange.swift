@@ -193,7 +193,7 @@ extension Resource {
 
     mutating func exportMayHaveChanged(_ v: Int) {
         let state = ExportState(
-            sectors: volumes[v].sectors, isPrimary: volumes[v].state.role == .primary,
+            sectors: volumes[v].sectors, isPrimary: volumes[v].state.role == .primary && volumes[v].mayServe,
             logicalBlockSize: volumes[v].logicalBlockSize)
         guard state != volumes[v].lastExport else { return }
         volumes[v].lastExport = state
@@ -205,6 +205,7 @@ extension Resource {
     mutating func follow(_ consequence: Consequence, _ v: Int) {
         switch consequence {
         case .answer(let command): answer(command, .success)
+
         case .attached: finishAttach(v)
         case .rotated: identifierRotated(v)
         case .promoted(let command, let forced): finishPromotion(v, command, forced: forced)

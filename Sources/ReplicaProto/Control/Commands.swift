@@ -1,0 +1,379 @@
+/// Administrative commands: each starts a procedure and is answered when that has ended.
+extension Resource {
+    mutating func commandReceived(_ id: CommandID, _ command: ControlCommand) {
+        if mustWait(command) {
+            deferred.append(DeferredCommand(id: id, command: command, until: now + .seconds(20)))
+            if !timers.isSet(.retry) { timers.set(.retry, now + .milliseconds(200)) }
+            return
+        }
+        execute(id, command)
+    }
+
+    /// One state change at a time; the others wait for their turn.
+    private func mustWait(_ command: ControlCommand) -> Bool {
+        switch command {
+        case .primary, .secondary, .disconnect, .detach, .invalidate, .invalidateRemote, .down, .outdate, .attach,
+            .connect, .newCurrentUUID:
+            clusterChange != nil || !demotions.isEmpty || promotionsRunning > 0 || fencing != nil
+                || link.phase == .closing || (link.phase == .cleanup && link.afterCleanup == .standAlone)
+        case .newMinor, .deleteMinor, .diskOptions, .netOptions, .resourceOptions, .pauseSync, .resumeSync, .suspendIO,
+            .resumeIO, .waitConnect, .waitSync:
+            false
+        }
+    }
+
+    mutating func retryCommands() {
+        let waiting = deferred
+        deferred = []
+        for entry in waiting {
+            if mustWait(entry.command), now < entry.until {
+                deferred.append(entry)
+            } else if mustWait(entry.command) {
+                answer(entry.id, code(.inTransientState))
+            } else {
+                execute(entry.id, entry.command, until: entry.until)
+            }
+        }
+        if !deferred.isEmpty { timers.set(.retry, now + .milliseconds(200)) }
+    }
+
+    /// A change was refused because the connection is just being set up: another try a little later.
+    mutating func tryAgain(_ id: CommandID, _ command: ControlCommand, until: Instant?) -> Bool {
+        let limit = until ?? now + .seconds(20)
+        guard now < limit else { return false }
+        deferred.append(DeferredCommand(id: id, command: command, until: limit))
+        if !timers.isSet(.retry) { timers.set(.retry, now + .milliseconds(200)) }
+        return true
+    }
+
+    mutating func answer(_ id: CommandID, _ result: CommandAnswer) {
+        if id == .partOfDown { return partOfDownEnded(result) }
+        emit(.answerCommand(id, result))
+    }
+
+    func code(_ result: StateChangeResult) -> CommandAnswer {
+        CommandAnswer(code: result.isSuccess ? 0 : result.rawValue)
+    }
+
+    private mutating func execute(_ id: CommandID, _ command: ControlCommand, until: Instant? = nil) {
+        switch command {
+        case .newMinor(let number, let minor): newMinor(id, number, minor)
+        case .deleteMinor(let number): deleteMinor(id, number)
+        case .attach(let number, let configuration):
+            withVolume(id, number) { core, v in core.attach(id, v, configuration) }
+        case .detach(let number, let force):
+            withVolume(id, number) { core, v in core.detach(id, v, force: force) }
+        case .diskOptions(let number, let options):
+            withVolume(id, number) { core, v in core.changeDiskOptions(id, v, options) }
+        case .connect(let configuration): connect(id, configuration)
+        case .disconnect(let force): disconnect(id, force: force)
+        case .netOptions(let options): changeNetOptions(id, options)
+        case .resourceOptions(let options):
+            self.options = options
+            answer(id, .success)
+        case .primary(let number, let force):
+            withVolume(id, number) { core, v in
+                if core.volumes[v].sentHandshake, core.volumes[v].state.connection == .wfReportParams,
+                    core.tryAgain(id, command, until: until)
+                {
+                    return
+                }
+                core.promote(id, v, force: force)
+            }
+        case .secondary(let number): withVolume(id, number) { core, v in core.demote(id, v) }
+        case .invalidate(let number): withVolume(id, number) { core, v in core.invalidate(id, v) }
+        case .invalidateRemote(let number): withVolume(id, number) { core, v in core.invalidateRemote(id, v) }
+        case .outdate(let number): withVolume(id, number) { core, v in core.outdate(id, v) }
+        case .newCurrentUUID(let number, let clear):
+            withVolume(id, number) { core, v in core.newCurrentUUID(id, v, clearBitmap: clear) }
+        case .pauseSync(let number): withVolume(id, number) { core, v in core.pause(id, v) }
+        case .resumeSync(let number): withVolume(id, number) { core, v in core.resume(id, v) }
+        case .suspendIO(let number):
+            withVolume(id, number) { core, v in
+                core.setState(v) { $0.suspendedByUser = true }
+                core.answer(id, .success)
+            }
+        case .resumeIO(let number): withVolume(id, number) { core, v in core.resumeIO(id, v) }
+        case .waitConnect(let number, let times):
+            withVolume(id, number) { core, v in core.wait(id, v, times, forSync: false) }
+        case .waitSync(let number, let times):
+            withVolume(id, number) { core, v in core.wait(id, v, times, forSync: true) }
+        case .down:
+            guard isGoingDown == nil else { return answer(id, .success) }
+            isGoingDown = id
+            continueDown()
+        }
+    }
+
+    private mutating func withVolume(_ id: CommandID, _ number: VolumeNumber, _ body: (inout Resource, Int) -> Void) {
+        guard let v = index(of: number) else { return answer(id, CommandAnswer(code: 127, text: "unknown volume \(number.value)")) }
+        body(&self, v)
+    }
+
+    // MARK: Volumes
+
+    private mutating func newMinor(_ id: CommandID, _ number: VolumeNumber, _ minor: UInt32) {
+        if let v = index(of: number) {
+            return answer(id, volumes[v].minor == minor ? .success : CommandAnswer(code: 161, text: "volume \(number.value) exists with minor \(volumes[v].minor)"))
+        }
+        let position = volumes.firstIndex { $0.number > number } ?? volumes.count
+        guard position == volumes.count || (link.phase == .standAlone && requests.isUnused) else {
+            return answer(id, CommandAnswer(code: 162, text: "volumes are added in ascending order, or while down"))
+        }
+        volumes.insert(Volume(number: number, minor: minor), at: position)
+        if let other = volumes.indices.first(where: { $0 != position }), link.phase != .standAlone {
+            let shared = volumes[other].state.connection
+            volumes[position].state.connection = shared.isConnected ? .wfReportParams : shared
+            if link.phase == .established || link.phase == .parameters { sendVolumeParameters(position) }
+        }
+        emit(.publishStatus)
+        answer(id, .success)
+    }
+
+    private mutating func deleteMinor(_ id: CommandID, _ number: VolumeNumber) {
+        guard let v = index(of: number) else { return answer(id, CommandAnswer(code: 127)) }
+        guard volumes[v].state.disk == .diskless, volumes[v].state.role == .secondary, link.phase == .standAlone,
+            volumes[v].openCount == 0, requests.isUnused
+        else { return answer(id, CommandAnswer(code: 160)) }
+        volumes.remove(at: v)
+        emit(.setExport(number, ExportState(sectors: 0, isPrimary: false, logicalBlockSize: 512)))
+        emit(.publishStatus)
+        answer(id, .success)
+    }
+
+    // MARK: Options
+
+    private mutating func changeDiskOptions(_ id: CommandID, _ v: Int, _ options: DiskOptions) {
+        var options = options
+        // The size and the log's geometry are decided at attach.
+        options.size = volumes[v].diskOptions.size
+        volumes[v].diskOptions = options
+        volumes[v].disk?.options = options
+        chooseWriteOrdering()
+        adoptResyncOptions(v)
+        if volumes[v].hasDisk, volumes[v].activityLogDisabled != !options.alUpdates, !options.alUpdates {
+            volumes[v].activityLogDisabled = true
+            enqueue(v, .superblock)
+        }
+        if link.phase == .established { sendSyncParameters(v) }
+        answer(id, .success)
+    }
+
+    private mutating func changeNetOptions(_ id: CommandID, _ options: NetOptions) {
+        guard link.configuration != nil else { return answer(id, CommandAnswer(code: 162, text: "no network configuration")) }
+        let connected = link.phase == .established
+        let old = link.options
+        let changesAgreement =
+            old.replicationProtocol != options.replicationProtocol || old.allowTwoPrimaries != options.allowTwoPrimaries
+            || old.dataIntegrityAlgorithm != options.dataIntegrityAlgorithm
+        if connected, changesAgreement, link.version < 100 { return answer(id, CommandAnswer(code: 163)) }
+        if let problem = Self.problem(options) { return answer(id, problem) }
+        link.options = options
+        link.configuration?.options = options
+        if connected, link.version >= 100, changesAgreement || old.afterSplitBrain0Primaries != options.afterSplitBrain0Primaries
+            || old.afterSplitBrain1Primary != options.afterSplitBrain1Primary
+            || old.afterSplitBrain2Primaries != options.afterSplitBrain2Primaries
+        {
+            sendProtocol(update: true)
+        }
+        if connected { for v in volumes.indices { sendSyncParameters(v) } }
+        for v in volumes.indices { adoptResyncOptions(v) }
+        answer(id, .success)
+    }
+
+    /// Settings that contradict each other (`control.md` 1.11, "A").
+    private static func problem(_ options: NetOptions) -> CommandAnswer? {
+        if options.allowTwoPrimaries, options.replicationProtocol != .c { return CommandAnswer(code: 139) }
+        if options.onCongestion != .block, options.replicationProtocol != .a { return CommandAnswer(code: 155) }
+        if !options.dataIntegrityAlgorithm.isEmpty {
+            return CommandAnswer(code: 141, text: "data-integrity-alg is not supported by this version")
+        }
+        return nil
+    }
+
+    // MARK: Connect and disconnect
+
+    private mutating func connect(_ id: CommandID, _ configuration: ConnectionConfiguration) {
+        guard link.phase == .standAlone else { return answer(id, CommandAnswer(code: 125)) }
+        if let problem = Self.problem(configuration.options) { return answer(id, problem) }
+        if configuration.discardMyData, volumes.contains(where: { $0.state.role == .primary }) {
+            return answer(id, CommandAnswer(code: 123))
+        }
+        if volumes.contains(where: { $0.diskOptions.fencing == .resourceAndStonith && $0.hasDisk }),
+            configuration.options.replicationProtocol == .a
+        {
+            return answer(id, CommandAnswer(code: 154))
+        }
+        link.configuration = configuration
+        link.options = configuration.options
+        link.discardMyData = configuration.discardMyData
+        link.afterCleanup = .unconnected
+        for v in volumes.indices { setState(v) { $0.connection = .unconnected } }
+        for v in volumes.indices { setState(v) { $0.connection = .wfConnection } }
+        startConnecting()
+        answer(id, .success)
+    }
+
+    private mutating func disconnect(_ id: CommandID, force: Bool) {
+        guard link.phase != .standAlone else { return answer(id, .success) }
+        guard link.phase == .established, !force, volumes.contains(where: { $0.state.connection.isConnected }) else {
+            disconnectCommands.append(id)
+            return connectionFailed(.disconnecting)
+        }
+        for v in volumes.indices {
+            let verdict = judge(v) { $0.connection = .disconnecting }
+            if verdict == .peerNotOutdated {
+                return askPeer(
+                    ClusterChange(.disconnect(.outdatingPeer), id, nil, mask: 0x1e1f0, value: 0xa010))
+            }
+            if !verdict.isSuccess { return answer(id, code(verdict)) }
+        }
+        askPeer(ClusterChange(.disconnect(.plain), id, nil, mask: 0x1f0, value: 0x10))
+    }
+
+    /// The connection is StandAlone now.
+    mutating func disconnected() {
+        let commands = disconnectCommands
+        disconnectCommands = []
+        for id in commands { answer(id, .success) }
+        if !deferred.isEmpty { timers.set(.retry, now) }
+        continueDown()
+    }
+
+    // MARK: Identifiers
+
+    private mutating func newCurrentUUID(_ id: CommandID, _ v: Int, clearBitmap: Bool) {
+        let state = volumes[v].state
+        guard state.disk.isUsable else { return answer(id, CommandAnswer(code: 138)) }
+        let skips =
+            clearBitmap && state.connection == .connected && link.version >= 90
+            && volumes[v].identifiers.current == GenerationIdentifiers.justCreated
+        guard skips || state.connection == .standAlone else { return answer(id, CommandAnswer(code: 151)) }
+        volumes[v].identifiers = volumes[v].identifiers.withRetiredBitmap
+        newCurrentIdentifier(v)
+        if clearBitmap {
+            volumes[v].bitmap.clearAll()
+            volumes[v].bitmap.markAllPagesDirty()
+        }
+        if skips {
+            sendUUIDs(v, extra: .skipInitialSync)
+            volumes[v].identifiers.bitmap = 0
+            setState(v) {
+                $0.disk = .upToDate
+                $0.peerDisk = .upToDate
+            }
+        }
+        enqueue(v, .changedPages, .superblock, .then(.answer(id)))
+    }
+
+    private mutating func outdate(_ id: CommandID, _ v: Int) {
+        if volumes[v].state.disk == .outdated { return answer(id, .success) }
+        let result = requestState(v) { $0.disk = .outdated }
+        guard result.isSuccess else { return answer(id, code(result)) }
+        enqueue(v, .superblock, .then(.answer(id)))
+    }
+
+    // MARK: Resync on demand
+
+    private mutating func invalidate(_ id: CommandID, _ v: Int) {
+        let state = volumes[v].state
+        if state.connection.isConnected {
+            let verdict = judge(v) { $0.connection = .startingSyncT }
+            guard verdict.isSuccess else { return answer(id, code(verdict)) }
+            return askPeer(ClusterChange(.invalidate, id, v, mask: 0x1f0, value: 0xc0))
+        }
+        guard state.connection == .standAlone || state.connection == .wfConnection, state.role == .secondary,
+            state.disk.isUsable
+        else { return answer(id, code(state.role == .primary ? .noUpToDateDisk : .needConnection)) }
+        setState(v) { $0.disk = .inconsistent }
+        enqueue(v, .superblock)
+        setWholeBitmap(v, .alone(id))
+    }
+
+    private mutating func invalidateRemote(_ id: CommandID, _ v: Int) {
+        let state = volumes[v].state
+        if state.connection.isConnected {
+            let verdict = judge(v) { $0.connection = .startingSyncS }
+            guard verdict.isSuccess else { return answer(id, code(verdict)) }
+            return askPeer(ClusterChange(.invalidateRemote, id, v, mask: 0x1f0, value: 0xb0))
+        }
+        guard state.connection == .standAlone, state.role == .primary, state.disk.isUsable else {
+            return answer(id, code(.needConnection))
+        }
+        setState(v) { $0.peerDisk = .inconsistent }
+        setWholeBitmap(v, .alone(id))
+    }
+
+    private mutating func pause(_ id: CommandID, _ v: Int) {
+        guard !volumes[v].state.pausedByUser else { return answer(id, CommandAnswer(code: 134)) }
+        setState(v) { $0.pausedByUser = true }
+        answer(id, .success)
+    }
+
+    private mutating func resume(_ id: CommandID, _ v: Int) {
+        let state = volumes[v].state
+        guard state.pausedByUser else {
+            let busy = state.connection == .pausedSyncS || state.connection == .pausedSyncT
+            let code: Int32 = busy && state.pausedByDependency ? 156 : busy && state.pausedByPeer ? 157 : 135
+            return answer(id, CommandAnswer(code: code))
+        }
+        setState(v) { $0.pausedByUser = false }
+        answer(id, .success)
+    }
+
+    private mutating func resumeIO(_ id: CommandID, _ v: Int) {
+        setState(v) {
+            $0.suspendedByUser = false
+            $0.suspendedNoData = false
+            $0.suspendedFencing = false
+        }
+        thaw(v)
+        answer(id, .success)
+    }
+
+    /// I/O is no longer frozen. Writes whose peer vanished meanwhile count as missing there.
+    mutating func thaw(_ v: Int) {
+        guard !volumes[v].isSuspended else { return }
+        rotateIfDeferred(v)
+        if !volumes[v].state.connection.isConnected {
+            var r = volumes[v].active.head
+            while r >= 0 {
+                requests[r].retried = false
+                r = requests[r].next
+            }
+        }
+        completeHeldWrites(v)
+        retryLater(v)
+    }
+
+    /// The connection came back before the freeze was resolved: what was not acknowledged is sent again
+    /// (`wire.md` 7.13).
+    mutating func resendFrozenWrites(_ v: Int) {
+        if volumes[v].state.suspendedNoData, volumes[v].state.disk == .upToDate || volumes[v].state.peerDisk == .upToDate {
+            setState(v) { $0.suspendedNoData = false }
+        }
+        var r = volumes[v].active.head
+        while r >= 0 {
+            let next = requests[r].next
+            if requests[r].isWrite, requests[r].stage == .running, requests[r].remote == .absent, requests[r].retried {
+                requests[r].retried = false
+                if replication(v) == .replicate { sendWrite(r) }
+                completeIfDone(r)
+            }
+            r = next
+        }
+        if !volumes[v].isSuspended { retryLater(v) }
+    }
+}
+
+/// A command that waits for its turn.
+struct DeferredCommand {
+    var id: CommandID
+    var command: ControlCommand
+    var until: Instant
+}
+
+extension CommandID {
+    /// Steps of `down`; never used by the outside.
+    static let partOfDown = CommandID(.max)
+}

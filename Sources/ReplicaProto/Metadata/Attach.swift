@@ -1,0 +1,287 @@
+/// Taking a disk into use and giving it back (`metadata.md` section 6, `control.md` 2.6).
+extension Resource {
+    mutating func attach(_ command: CommandID, _ v: Int, _ configuration: DiskConfiguration) {
+        guard volumes[v].state.disk == .diskless, !volumes[v].isClosing else {
+            return answer(command, CommandAnswer(code: 124))
+        }
+        volumes[v].disk = configuration
+        volumes[v].diskOptions = configuration.options
+        volumes[v].attachCommand = command
+        volumes[v].metadataBroken = false
+        volumes[v].hadReadError = false
+        volumes[v].closesCleanly = false
+        setState(v) { $0.disk = .attaching }
+        emit(.openDisk(volumes[v].number, configuration))
+    }
+
+    mutating func answerAttach(_ v: Int, _ result: CommandAnswer) {
+        guard let command = volumes[v].attachCommand else { return }
+        volumes[v].attachCommand = nil
+        answer(command, result)
+    }
+
+    mutating func diskOpenFailed(_ number: VolumeNumber, _ code: Int32, _ detail: String) {
+        guard let v = index(of: number), volumes[v].state.disk == .attaching else { return }
+        log(.error, v, "open failed: \(detail)")
+        setState(v) { $0.disk = .diskless }
+        answerAttach(v, CommandAnswer(code: code, text: detail))
+    }
+
+    /// The disk is open but not good: it is closed again.
+    private mutating func refuseAttach(_ v: Int, _ code: Int32, _ reason: String) {
+        log(.error, v, reason)
+        answerAttach(v, CommandAnswer(code: code, text: reason))
+        volumes[v].superblock = nil
+        volumes[v].isClosing = true
+        setState(v) { $0.disk = .failed }
+        emit(.closeDisk(volumes[v].number))
+    }
+
+    mutating func diskOpened(_ number: VolumeNumber, _ image: DiskImage) {
+        guard let v = index(of: number), volumes[v].state.disk == .attaching, let configuration = volumes[v].disk
+        else { return }
+        var superblock: Superblock
+        let layout: MetadataLayout
+        do throws(MetadataError) {
+            superblock = try Superblock(decoding: image.superblock)
+            layout = try MetadataLayout(
+                configuration.index, superblock: superblock, deviceSectors: image.metadataDeviceSectors)
+        } catch {
+            return refuseAttach(v, 119, error.message)
+        }
+        let usable = min(layout.usableSectors(dataDeviceSectors: image.dataDeviceSectors), Limits.deviceSectors)
+        let wanted = configuration.options.size
+        if wanted > usable {
+            return refuseAttach(v, 111, "disk size \(usable) sectors is smaller than the configured size \(wanted)")
+        }
+        let size = DeviceSize(
+            own: usable, peer: volumes[v].peerDiskSize, lastAgreed: superblock.lastAgreedSectors, configured: wanted
+        ).negotiated
+        if superblock.flags.contains(.consistent), size < superblock.lastAgreedSectors, size != wanted {
+            return refuseAttach(
+                v, 170, "the device would shrink from \(superblock.lastAgreedSectors) to \(size) sectors")
+        }
+        if usable < volumes[v].sectors, volumes[v].state.role == .primary {
+            return refuseAttach(v, 111, "disk size \(usable) sectors is smaller than the device in use")
+        }
+        let isDisklessPrimary = volumes[v].state.role == .primary
+        if isDisklessPrimary, volumes[v].exposedIdentifier != 0,
+            volumes[v].exposedIdentifier & ~1 != superblock.identifiers.current & ~1
+        {
+            return refuseAttach(v, 150, "this is not the data that was lost last")
+        }
+        let application: ActivityLogApplication
+        do throws(ActivityLogApplicationError) {
+            application = try ActivityLogApplication(superblock: superblock, ring: image.activityLog)
+        } catch {
+            return refuseAttach(v, 165, error.message)
+        }
+        takeOver(v, superblock, layout, image, application, usable: usable, size: size)
+    }
+
+    private mutating func takeOver(
+        _ v: Int, _ superblock: Superblock, _ layout: MetadataLayout, _ image: DiskImage,
+        _ application: ActivityLogApplication, usable: UInt64, size: UInt64
+    ) {
+        var superblock = superblock
+        layout.describe(in: &superblock)
+        let flags = superblock.flags
+        let before = superblock.lastAgreedSectors
+        volumes[v].superblock = superblock
+        volumes[v].writtenSuperblock = nil
+        volumes[v].identifiers = superblock.identifiers
+        volumes[v].usableSectors = usable
+        volumes[v].logicalBlockSize = image.logicalBlockSize
+        volumes[v].physicalBlockSize = image.physicalBlockSize
+        volumes[v].canDiscard = image.canDiscard
+        volumes[v].peerMaximumRequest = max(superblock.peerMaximumRequest, 4096)
+        let isDisklessPrimary = volumes[v].state.role == .primary
+        let wasPrimary = flags.contains(.primaryIndicator) && !isDisklessPrimary
+        volumes[v].isCrashedPrimary = wasPrimary || flags.contains(.crashedPrimary)
+        volumes[v].wasConnectedAtCrash = flags.contains(.connectedIndicator)
+        let fencing = volumes[v].diskOptions.fencing
+        volumes[v].attachDiskState = flags.diskState(fencing: fencing)
+        volumes[v].attachPeerDisk = flags.rememberedPeerDisk
+        volumes[v].sectors = size
+
+        // Bitmap: as on disk, plus the activity log of a crashed Primary, plus everything that is new.
+        var bitmap = DirtyBitmap(bits: DirtyBitmap.bits(forDeviceSectors: before), loading: image.bitmap)
+        if mutation != .skipActivityLogReplay {
+            for extent in application.extents {
+                let first = UInt64(extent) << 10
+                guard first < bitmap.bits else { break }
+                _ = bitmap.setRun(from: BitmapBlock(first), count: min(1024, bitmap.bits - first))
+            }
+        }
+        if !application.extents.isEmpty {
+            log(.info, v, "Marked \(application.extents.count) extents as out-of-sync based on AL.")
+        }
+        bitmap.resize(to: DirtyBitmap.bits(forDeviceSectors: size), settingNew: true)
+        let full = flags.contains(.fullSync) || (volumes[v].isCrashedPrimary && flags.contains(.activityLogDisabled))
+        if full { bitmap.setAll() }
+        if full || before != size { bitmap.markAllPagesDirty() }
+        volumes[v].bitmap = bitmap
+        volumes[v].activityLogDisabled = !volumes[v].diskOptions.alUpdates
+        let slots = layout.geometry.slots(configured: volumes[v].diskOptions.alExtents)
+        volumes[v].activityLog = ActivityLog(slots: slots)
+        volumes[v].activityLog.setRing(layout.geometry, startingNumber: 0)
+        chooseWriteOrdering()
+        log(.info, v, "size = \(size / 2) KB (\(size) sectors), \(bitmap.weight) bits set")
+
+        if full || before != size {
+            // A crash in here is repaired by a full sync.
+            volumes[v].fullSyncFlag = true
+            enqueue(v, .superblock)
+        }
+        // The log is emptied only after its extents are in the bitmap on disk.
+        enqueue(v, .changedPages, .flushMetadata, .initialiseLog, .flushMetadata, .then(.attached))
+    }
+
+    /// Bitmap and log are as they should be: the disk gets its state.
+    mutating func finishAttach(_ v: Int) {
+        guard volumes[v].state.disk == .attaching else { return }
+        volumes[v].fullSyncFlag = false
+        if volumes[v].metadataBroken {
+            return refuseAttach(v, 118, "I/O errors on first access to the metadata")
+        }
+        if volumes[v].state.connection.isConnected {
+            volumes[v].peerIdentifiers = nil
+            setState(v) { $0.disk = .negotiating }
+            chooseWriteOrdering()
+            sendSizes(v, askForReply: false)
+            sendUUIDs(v)
+            sendState(v)
+        } else {
+            let disk = volumes[v].attachDiskState
+            let peer = volumes[v].attachPeerDisk
+            setState(v) {
+                $0.disk = disk
+                if $0.peerDisk == .unknown { $0.peerDisk = peer }
+            }
+            chooseWriteOrdering()
+        }
+        if volumes[v].exposedIdentifier == 0 { volumes[v].exposedIdentifier = volumes[v].identifiers.current }
+        storeRoleBit(v)
+        exportMayHaveChanged(v)
+        if let command = volumes[v].attachCommand {
+            volumes[v].attachCommand = nil
+            enqueue(v, .superblock, .then(.answer(command)))
+        } else {
+            enqueue(v, .superblock)
+        }
+    }
+
+    // MARK: Detach
+
+    mutating func detach(_ command: CommandID, _ v: Int, force: Bool) {
+        switch volumes[v].state.disk {
+        case .diskless: return answer(command, .success)
+        case .attaching, .failed: return answer(command, code(.inTransientState))
+        case .negotiating, .inconsistent, .outdated, .unknown, .consistent, .upToDate: break
+        }
+        if force {
+            volumes[v].detachCommand = command
+            setState(v) { $0.disk = .failed }
+            return
+        }
+        let verdict = judge(v) { $0.disk = .failed }
+        guard verdict.isSuccess else { return answer(command, code(verdict)) }
+        if volumes[v].state.connection.isConnected {
+            askPeer(ClusterChange(.detach, command, v, mask: 0x1e00, value: 0x0400))
+        } else {
+            performDetach(command, v)
+        }
+    }
+
+    mutating func performDetach(_ command: CommandID, _ v: Int) {
+        let verdict = judge(v) { $0.disk = .failed }
+        guard verdict.isSuccess else { return answer(command, code(verdict)) }
+        volumes[v].detachCommand = command
+        volumes[v].closesCleanly = volumes[v].state.role == .secondary && volumes[v].state.peerRole != .primary
+            || volumes[v].state.role == .secondary && volumes[v].state.peerDisk.isThere
+        setState(v) { $0.disk = .failed }
+    }
+
+    /// An I/O error of the data disk, by `on-io-error`.
+    mutating func localIOFailed(_ v: Int) {
+        guard volumes[v].hasDisk else { return }
+        switch volumes[v].diskOptions.onIOError {
+        case .passOn:
+            if volumes[v].state.disk > .inconsistent, volumes[v].state.peerDisk == .upToDate || volumes[v].state.role == .secondary {
+                setState(v) { $0.disk = .inconsistent }
+            }
+        case .callLocalIOError:
+            runHandler(.localIOError, v)
+            failDisk(v, isMetadata: false)
+        case .detach:
+            failDisk(v, isMetadata: false)
+        }
+    }
+
+    mutating func failDisk(_ v: Int, isMetadata: Bool) {
+        if isMetadata {
+            volumes[v].metadataBroken = true
+            if volumes[v].diskOptions.onIOError == .callLocalIOError { runHandler(.localIOError, v) }
+        }
+        switch volumes[v].state.disk {
+        case .diskless, .failed, .attaching, .unknown: return
+        case .negotiating, .inconsistent, .outdated, .consistent, .upToDate: break
+        }
+        log(.error, v, "Local IO failed. Detaching...")
+        setState(v) { $0.disk = .failed }
+    }
+
+    /// Called whenever local I/O ends: a failed disk is closed when the last has.
+    mutating func diskMayBeIdle(_ v: Int) {
+        finishCleanupIfReady()
+        guard volumes[v].state.disk == .failed, volumes[v].localPending == 0, !volumes[v].isClosing else { return }
+        volumes[v].isClosing = true
+        if volumes[v].hadReadError, !volumes[v].closesCleanly {
+            // A read error's block may lie outside the log's extents: if the bitmap can't be written, all is suspect.
+            volumes[v].fullSyncFlag = volumes[v].metadataBroken
+        }
+        enqueue(v, .changedPages, .superblock)
+        if volumes[v].closesCleanly { enqueue(v, .flushMetadata, .initialiseLog, .flushMetadata, .cleanSuperblock) }
+        enqueue(v, .then(.closeDisk))
+    }
+
+    mutating func closeDiskNow(_ v: Int) { emit(.closeDisk(volumes[v].number)) }
+
+    mutating func diskClosed(_ number: VolumeNumber) {
+        guard let v = index(of: number) else { return }
+        volumes[v].isClosing = false
+        volumes[v].superblock = nil
+        volumes[v].writtenSuperblock = nil
+        volumes[v].usableSectors = 0
+        volumes[v].disk = nil
+        volumes[v].activityLog = ActivityLog(slots: 1)
+        forgetExtents(v)
+        if volumes[v].isRotating { identifierRotated(v) }
+        setState(v) { $0.disk = .diskless }
+        if let command = volumes[v].detachCommand {
+            volumes[v].detachCommand = nil
+            answer(command, .success)
+        }
+        volumes[v].bitmap = DirtyBitmap(bits: 0)
+        continueDown()
+    }
+
+    /// The log is gone with its disk: nobody holds anything of it.
+    private mutating func forgetExtents(_ v: Int) {
+        var r = volumes[v].active.head
+        while r >= 0 {
+            requests[r].holdsExtents = false
+            r = requests[r].next
+        }
+        r = transferLog.head
+        while r >= 0 {
+            if requests[r].volume == v { requests[r].holdsExtents = false }
+            r = requests[r].logNext
+        }
+        var p = peerRequests.list.head
+        while p >= 0 {
+            if peerRequests[p].volume == v { peerRequests[p].holdsExtents = false }
+            p = peerRequests[p].next
+        }
+    }
+}
