@@ -270,6 +270,17 @@ package struct ActivityLog: Equatable, Sendable {
 
     // MARK: Slots
 
+    /// Extents whose slots may be given away, the next one first.
+    var candidateExtents: [UInt32] {
+        var found: [UInt32] = []
+        var slot = oldestCandidate
+        while slot != Self.none {
+            if extents[Int(slot)] != Self.free { found.append(extents[Int(slot)]) }
+            slot = newer[Int(slot)]
+        }
+        return found
+    }
+
     private var collectingSequence: UInt64 { committedTransaction &+ (frozen == nil ? 1 : 2) }
 
     private mutating func addReference(_ slot: Int) {

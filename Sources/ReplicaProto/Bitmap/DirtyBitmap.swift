@@ -23,7 +23,8 @@ package struct DirtyBitmap: Equatable, Sendable {
     package init(bits: UInt64) {
         self.bits = bits
         words = [UInt64](repeating: 0, count: Int((bits &+ 63) >> 6))
-        changedPages = [UInt64](repeating: 0, count: (words.count &+ Self.pageWords &- 1) / Self.pageWords &+ 63 >> 6)
+        changedPages = []
+        changedPages = [UInt64](repeating: 0, count: (pageCount &+ 63) >> 6)
     }
 
     /// A bitmap as stored on disk; all pages are clean. Bits past the end are ignored. Bits that the bytes are too
@@ -191,7 +192,7 @@ package struct DirtyBitmap: Equatable, Sendable {
             words[last] &= lastWordMask
         }
         let pages = pageCount
-        let marksWanted = pages &+ 63 >> 6
+        let marksWanted = (pages &+ 63) >> 6
         if marksWanted < changedPages.count {
             changedPages.removeLast(changedPages.count &- marksWanted)
         } else {
