@@ -18,10 +18,30 @@ package struct ConfigParser {
 
     /// Reads a file and everything that it includes; `-` is standard input.
     package static func parse(file: String) throws(ConfigError) -> ConfigTree {
+        try parse(bytes: try read(file), name: displayName(file))
+    }
+
+    /// Reads a second file on top of an installed one: `--config-to-test`.
+    package static func parse(file: String, inAdditionTo installed: String) throws(ConfigError) -> ConfigTree {
+        var parser = ConfigParser(bytes: try read(installed), name: displayName(installed))
+        parser.includedFiles = [installed]
+        try parser.advance()
+        try parser.file()
+        if !parser.includedFiles.contains(file) {
+            parser.lexer = Lexer(file: displayName(file), bytes: try read(file))
+            try parser.advance()
+            try parser.file()
+        }
+        return try parser.finish()
+    }
+
+    private static func displayName(_ file: String) -> String { file == "-" ? "STDIN" : file }
+
+    private static func read(_ file: String) throws(ConfigError) -> [UInt8] {
         guard let bytes = ConfigFiles.read(file) else {
             throw ConfigError(nil, "Can not open '\(file)'.\n\(ConfigFiles.errorText())", exitCode: 20)
         }
-        return try parse(bytes: bytes, name: file == "-" ? "STDIN" : file)
+        return bytes
     }
 
     package static func parse(text: String, name: String) throws(ConfigError) -> ConfigTree {
@@ -33,10 +53,15 @@ package struct ConfigParser {
         parser.includedFiles = [name]
         try parser.advance()
         try parser.file()
-        parser.checkHosts()
-        parser.tree.danglingReferences = parser.danglingReferences
-        if !parser.faults.isEmpty { throw ConfigError(parser.faults) }
-        return parser.tree
+        return try parser.finish()
+    }
+
+    /// The checks that need everything.
+    private mutating func finish() throws(ConfigError) -> ConfigTree {
+        checkHosts()
+        tree.danglingReferences = danglingReferences
+        if !faults.isEmpty { throw ConfigError(faults) }
+        return tree
     }
 
     private init(bytes: [UInt8], name: String) {

@@ -199,8 +199,6 @@ package enum ProgressText {
 extension VolumeState {
     /// What the status texts call "Unconfigured": StandAlone and Diskless and Secondary.
     package var isUnconfigured: Bool { connection == .standAlone && disk == .diskless && role == .secondary }
-    /// Application I/O is frozen, for whatever reason.
-    package var isSuspended: Bool { suspendedByUser || suspendedNoData || suspendedFencing }
 }
 
 /// Right-aligned in `width` columns.
