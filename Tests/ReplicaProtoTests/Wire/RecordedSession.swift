@@ -32,7 +32,7 @@ enum RecordedSession {
 
     static func messages(_ name: String) throws -> [RecordedMessage] {
         let file = Bundle.module.resourceURL!.appendingPathComponent("Vectors/wire/\(name).jsonl.gz")
-        let data = try unzip(file)
+        let data = try VectorFile.unzip(file)
         var messages: [RecordedMessage] = []
         // The agreement of every connection begins with its markers; versions and features are the same in all sessions.
         var digestSize: [String: Int] = [:]
@@ -58,8 +58,11 @@ enum RecordedSession {
         }
         return messages
     }
+}
 
-    private static func unzip(_ file: URL) throws -> Data {
+/// Files of `Vectors`.
+enum VectorFile {
+    static func unzip(_ file: URL) throws -> Data {
         let process = Process()
         let output = Pipe()
         process.executableURL = URL(fileURLWithPath: "/bin/gzip")
