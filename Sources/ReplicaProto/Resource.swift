@@ -151,3 +151,15 @@ package struct Resource: ~Copyable {
         unsafe volumes[v].bitmap.copyPage(Int(page), into: bytes)
     }
 }
+
+extension Resource {
+    /// Nothing is in flight or waiting: no request, no transfer log, no extent in use, no metadata step.
+    package var isIdle: Bool {
+        guard transferLog.count == 0, peerRequests.list.count == 0, requests.isUnused else { return false }
+        for v in volumes.indices {
+            if volumes[v].active.count > 0 || !volumes[v].metadata.isIdle || volumes[v].localPending > 0 { return false }
+            if volumes[v].activityLog.totalReferences > 0 { return false }
+        }
+        return true
+    }
+}

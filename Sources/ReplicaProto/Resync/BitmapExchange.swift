@@ -208,7 +208,7 @@ extension Resource {
         guard volumes[v].state.connection.isSyncSource else { return }
         let old = volumes[v].identifiers.bitmap
         var identifier = old &+ GenerationIdentifiers.syncOffset
-        if old == 0 || old == GenerationIdentifiers.justCreated { identifier = randomIdentifier(v) }
+        if old == 0 || old == GenerationIdentifiers.justCreated { identifier = randomIdentifier(v) & ~1 }
         if old != 0 {
             volumes[v].identifiers.history1 = volumes[v].identifiers.history0
             volumes[v].identifiers.history0 = old

@@ -205,7 +205,6 @@ extension Resource {
     mutating func follow(_ consequence: Consequence, _ v: Int) {
         switch consequence {
         case .answer(let command): answer(command, .success)
-
         case .attached: finishAttach(v)
         case .rotated: identifierRotated(v)
         case .promoted(let command, let forced): finishPromotion(v, command, forced: forced)

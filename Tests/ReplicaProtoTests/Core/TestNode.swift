@@ -1,0 +1,252 @@
+@testable import ReplicaProto
+
+/// One core with an honest disk: every effect is carried out at once and well, unless a test holds it back.
+///
+/// The contents of a sector are one number, so that copies can be compared; a buffer is the numbers of its sectors.
+final class TestNode {
+    let name: String
+    var core: Resource
+    var now = Instant(nanoseconds: 1_000_000_000)
+    var queue = EffectQueue()
+
+    // MARK: What the outside holds
+    var data: [UInt64]
+    var superblock: [UInt8]
+    var ring: [UInt8]
+    var bitmap: [UInt8]
+    var layout: MetadataLayout
+    var buffers: [UInt32: [UInt64]] = [:]
+    var nextBuffer: UInt32 = 1
+    var deviceSectors: UInt64
+
+    // MARK: What happened
+    /// Packets in the order of sending, by stream.
+    var sent: [(stream: StreamKind, volume: VolumeNumber, packet: Packet, payload: [UInt64]?)] = []
+    var answers: [CommandID: CommandAnswer] = [:]
+    var replies: [RequestID: (error: ClientError?, data: [UInt64]?)] = [:]
+    var logs: [String] = []
+    var exports: [VolumeNumber: ExportState] = [:]
+    var closed: [SocketID] = []
+    var connectAttempts = 0
+    var markers: [(SocketID, StreamKind)] = []
+    var handlersRun: [HandlerName] = []
+    var handlerStatus: [HandlerName: Int32] = [:]
+    var challenges: UInt8 = 1
+    /// Effects in the order in which they came, for tests of order.
+    var trace: [Effect] = []
+    /// Disk and metadata completions wait here instead of being delivered.
+    var holdsDisk = false
+    var holdsMetadata = false
+    var held: [Event] = []
+    var failsWrites: DiskError?
+    var commandCount: UInt64 = 0
+    var requestCount: UInt32 = 0
+    var format = WireFormat.initial
+
+    init(_ name: String, seed: UInt64, sectors: UInt64 = 65_536, create: Bool = true) {
+        self.name = name
+        core = Resource(name: "r0", seed: (seed, 2, 3, 4))
+        deviceSectors = sectors
+        layout = try! MetadataLayout(.internal, deviceSectors: sectors)
+        data = Array(repeating: 0, count: Int(layout.usableSectors))
+        superblock = layout.freshSuperblock(deviceUUID: seed).encoded()
+        ring = []
+        for _ in 0..<layout.geometry.blocks { ring += ActivityLogTransaction.initialisedBlock() }
+        bitmap = Array(repeating: 0, count: Int(layout.bitmapSectors * 512))
+        commandCount = 0
+        _ = command(.newMinor(VolumeNumber(0), minor: 0))
+    }
+
+    /// The process died: a new core over the same disk.
+    func restart(seed: UInt64) {
+        core = Resource(name: "r0", seed: (seed, 7, 8, 9))
+        queue.removeAll()
+        buffers = [:]
+        held = []
+        replies = [:]
+        exports = [:]
+        _ = command(.newMinor(VolumeNumber(0), minor: 0))
+    }
+
+    func feed(_ event: Event) {
+        core.handle(event, at: now, into: &queue)
+        drain()
+    }
+
+    func advance(to moment: Instant) {
+        now = moment
+        feed(.clockAdvanced)
+    }
+
+    func drain() {
+        while queue.count > 0 {
+            var effects: [Effect] = []
+            for index in 0..<queue.count { effects.append(queue[index]) }
+            queue.removeAll()
+            for effect in effects {
+                trace.append(effect)
+                carryOut(effect)
+            }
+        }
+    }
+
+    private func complete(_ event: Event, metadata: Bool) {
+        if metadata ? holdsMetadata : holdsDisk {
+            held.append(event)
+        } else {
+            core.handle(event, at: now, into: &queue)
+        }
+    }
+
+    func releaseHeld() {
+        holdsDisk = false
+        holdsMetadata = false
+        let waiting = held
+        held = []
+        for event in waiting { feed(event) }
+    }
+
+    private func store(_ values: [UInt64]) -> BufferSlot {
+        let slot = nextBuffer
+        nextBuffer += 1
+        buffers[slot] = values
+        return BufferSlot(slot)
+    }
+
+    private func carryOut(_ effect: Effect) {
+        switch effect {
+        case .replyToClient(let id, let error, let slot):
+            replies[id] = (error, slot.flatMap { buffers[$0.value] })
+            if let slot { buffers[slot.value] = nil }
+        case .setExport(let volume, let state): exports[volume] = state
+        case .releaseBuffer(let slot): buffers[slot.value] = nil
+        case .readDisk(let tag, _, let range):
+            let values = Array(data[Int(range.start.value)..<Int(range.end.value)])
+            let slot = store(values)
+            complete(.diskReadFinished(tag, slot, nil), metadata: false)
+        case .writeDisk(let tag, _, let range, let slot, _):
+            if failsWrites == nil {
+                let values = buffers[slot.value]!
+                for offset in 0..<Int(range.count) { data[Int(range.start.value) + offset] = values[offset] }
+            }
+            complete(.diskWriteFinished(tag, failsWrites), metadata: false)
+        case .discardDisk(let tag, _, let range, _):
+            for sector in range.start.value..<range.end.value { data[Int(sector)] = 0 }
+            complete(.diskWriteFinished(tag, failsWrites), metadata: false)
+        case .flushDisk(let volume, let tag):
+            complete(.diskFlushFinished(volume, tag, nil), metadata: tag == .metadata)
+        case .writeSuperblock(let volume, let block, _):
+            superblock = block.encoded()
+            complete(.metadataWritten(volume, nil), metadata: true)
+        case .writeActivityLog(let volume, let block, _, _):
+            var bytes = [UInt8](repeating: 0, count: 4096)
+            bytes.withUnsafeMutableBytes { core.activityLogBlock(volume, into: $0) }
+            ring.replaceSubrange(Int(block) * 4096..<(Int(block) + 1) * 4096, with: bytes)
+            complete(.metadataWritten(volume, nil), metadata: true)
+        case .writeBitmapPages(let volume, let first, let count):
+            for page in first..<first + count {
+                var bytes = [UInt8](repeating: 0, count: 4096)
+                bytes.withUnsafeMutableBytes { core.bitmapPage(volume, page: page, into: $0) }
+                let start = Int(page) * 4096
+                let end = min(start + 4096, bitmap.count)
+                bitmap.replaceSubrange(start..<end, with: bytes[0..<end - start])
+            }
+            complete(.metadataWritten(volume, nil), metadata: true)
+        case .initialiseActivityLog(let volume):
+            ring = []
+            for _ in 0..<layout.geometry.blocks { ring += ActivityLogTransaction.initialisedBlock() }
+            complete(.metadataWritten(volume, nil), metadata: true)
+        case .flushMetadata(let volume):
+            complete(.metadataWritten(volume, nil), metadata: true)
+        case .openDisk(let volume, _):
+            let found = try? Superblock(decoding: superblock)
+            let bytes = found.map { Int(layout.bitmapBytes(coveringSectors: $0.lastAgreedSectors)) } ?? 0
+            let image = DiskImage(
+                dataDeviceSectors: deviceSectors, metadataDeviceSectors: deviceSectors, superblock: superblock,
+                activityLog: ring, bitmap: Array(bitmap[0..<bytes]))
+            complete(.diskOpened(volume, image), metadata: true)
+        case .closeDisk(let volume): complete(.diskClosed(volume), metadata: true)
+        case .listen, .stopListening: break
+        case .connectToPeer: connectAttempts += 1
+        case .sendMarker(let socket, let kind): markers.append((socket, kind))
+        case .closeSocket(let socket): closed.append(socket)
+        case .useSocket: break
+        case .setWireFormat(let format): self.format = format
+        case .send(let stream, let volume, let packet, let slot):
+            sent.append((stream, volume, packet, slot.flatMap { buffers[$0.value] }))
+        case .sendAndReport(let id, let volume, let packet, let slot):
+            sent.append((.data, volume, packet, slot.flatMap { buffers[$0.value] }))
+            complete(.writeHandedToNetwork(id), metadata: false)
+        case .makeChallenge:
+            challenges += 1
+            core.handle(.challengeMade([UInt8](repeating: challenges &* 7, count: 63) + [UInt8(name.utf8.first!)]), at: now, into: &queue)
+        case .computeHMAC(let purpose, _, let key, let message):
+            var sum: [UInt8] = Array(repeating: 0, count: 20)
+            for (index, byte) in (key + message).enumerated() { sum[index % 20] = sum[index % 20] &* 31 &+ byte }
+            core.handle(.hmacComputed(purpose, sum), at: now, into: &queue)
+        case .answerCommand(let id, let answer): answers[id] = answer
+        case .runHandler(let id, let handler, _):
+            handlersRun.append(handler)
+            core.handle(.handlerFinished(id, status: handlerStatus[handler] ?? 0), at: now, into: &queue)
+        case .log(_, _, let text): logs.append(text)
+        case .publishStatus: break
+        }
+    }
+
+    // MARK: Shorthand
+
+    func command(_ command: ControlCommand) -> CommandID {
+        commandCount += 1
+        let id = CommandID(commandCount)
+        feed(.commandReceived(id, command))
+        return id
+    }
+    /// The code of a command that ends at once; nil if it has not ended.
+    func code(_ command: ControlCommand) -> Int32? { answers[self.command(command)]?.code }
+
+    func attach(_ options: DiskOptions = DiskOptions()) -> Int32? {
+        code(
+            .attach(
+                VolumeNumber(0),
+                DiskConfiguration(dataPath: "/d", metadataPath: "/d", index: .internal, options: options)))
+    }
+    func connect(_ options: NetOptions = NetOptions(), discardMyData: Bool = false) -> Int32? {
+        let local = SocketAddress(family: "ipv4", host: "127.0.0.1", port: 7788)
+        return code(
+            .connect(
+                ConnectionConfiguration(local: local, remote: local, options: options, discardMyData: discardMyData)))
+    }
+    func write(_ sector: UInt64, _ value: UInt64, count: UInt32 = 8, fua: Bool = false) -> RequestID {
+        let id = nextRequest()
+        let slot = store(Array(repeating: value, count: Int(count)))
+        feed(.writeRequested(id, VolumeNumber(0), SectorRange(sector, count), slot, fua: fua))
+        return id
+    }
+    func read(_ sector: UInt64, count: UInt32 = 8) -> RequestID {
+        let id = nextRequest()
+        feed(.readRequested(id, VolumeNumber(0), SectorRange(sector, count)))
+        return id
+    }
+    func flush() -> RequestID {
+        let id = nextRequest()
+        feed(.flushRequested(id, VolumeNumber(0)))
+        return id
+    }
+    func discard(_ sector: UInt64, count: UInt32, _ kind: DiscardKind) -> RequestID {
+        let id = nextRequest()
+        feed(.discardRequested(id, VolumeNumber(0), SectorRange(sector, count), kind))
+        return id
+    }
+    private func nextRequest() -> RequestID {
+        requestCount += 1
+        return RequestID(index: requestCount % UInt32(Limits.clientRequests), generation: requestCount)
+    }
+    var state: VolumeState { core.status(at: now)[0].state }
+    var status: VolumeStatus { core.status(at: now)[0] }
+    var isIdle: Bool { core.isIdle }
+
+    func receive(_ stream: StreamKind, _ volume: VolumeNumber, _ packet: Packet, _ payload: [UInt64]?) {
+        let slot = payload.map { store($0) }
+        feed(.packetReceived(stream, volume, packet, payload: slot))
+    }
+}

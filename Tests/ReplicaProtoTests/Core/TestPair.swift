@@ -1,0 +1,100 @@
+@testable import ReplicaProto
+
+/// Two cores and the streams between them: what one sends the other receives, in order, when `exchange` is called.
+final class TestPair {
+    let a: TestNode
+    let b: TestNode
+    /// Whether streams exist.
+    var isLinked = false
+    private var nextSocket: UInt32 = 1
+
+    init(seed: UInt64 = 1) {
+        a = TestNode("alice", seed: seed)
+        b = TestNode("bob", seed: seed + 100)
+    }
+
+    /// `up` on both: attached, connected, first handshake done.
+    func up(_ net: NetOptions = NetOptions(), _ disk: DiskOptions = DiskOptions()) {
+        _ = a.attach(disk)
+        _ = b.attach(disk)
+        _ = a.connect(net)
+        _ = b.connect(net)
+        link()
+    }
+
+    /// Gives both nodes their two streams: A initiated data, B initiated meta (so A holds the resolver flag).
+    func link() {
+        isLinked = true
+        a.sent = []
+        b.sent = []
+        let first = SocketID(nextSocket)
+        let second = SocketID(nextSocket + 1)
+        nextSocket += 2
+        a.feed(.outgoingConnected(first))
+        b.feed(.incomingAccepted(first))
+        b.feed(.markerReceived(first, .data))
+        b.feed(.outgoingConnected(second))
+        a.feed(.incomingAccepted(second))
+        a.feed(.markerReceived(second, .meta))
+        pass(.milliseconds(600))
+        exchange()
+    }
+
+    /// The cable is cut: both see their streams end.
+    func cut() {
+        isLinked = false
+        a.sent = []
+        b.sent = []
+        let data = SocketID(nextSocket - 2)
+        let meta = SocketID(nextSocket - 1)
+        a.feed(.socketFailed(data, .endOfFile))
+        a.feed(.socketFailed(meta, .endOfFile))
+        b.feed(.socketFailed(data, .endOfFile))
+        b.feed(.socketFailed(meta, .endOfFile))
+        a.sent = []
+        b.sent = []
+    }
+
+    /// One node vanishes without a word; the other sees its streams end.
+    func lose(_ dead: TestNode) {
+        isLinked = false
+        let survivor = dead === a ? b : a
+        a.sent = []
+        b.sent = []
+        survivor.feed(.socketFailed(SocketID(nextSocket - 2), .endOfFile))
+        survivor.feed(.socketFailed(SocketID(nextSocket - 1), .endOfFile))
+        survivor.sent = []
+    }
+
+    /// Delivers everything that is on its way until nothing moves.
+    func exchange() {
+        while isLinked, !a.sent.isEmpty || !b.sent.isEmpty {
+            let fromA = a.sent
+            let fromB = b.sent
+            a.sent = []
+            b.sent = []
+            for message in fromA { b.receive(message.stream, message.volume, message.packet, message.payload) }
+            for message in fromB { a.receive(message.stream, message.volume, message.packet, message.payload) }
+        }
+    }
+
+    func pass(_ span: TimeSpan) {
+        let end = a.now + span
+        a.advance(to: end)
+        b.advance(to: end)
+        exchange()
+    }
+
+    /// Lets time pass in steps of 100 ms until both disks are up to date.
+    func synchronise(limit: Int = 5000) -> Bool {
+        for _ in 0..<limit {
+            if a.state.connection == .connected, b.state.connection == .connected, a.state.disk == .upToDate,
+                b.state.disk == .upToDate, a.state.peerDisk == .upToDate, b.state.peerDisk == .upToDate
+            {
+                return true
+            }
+            pass(.milliseconds(100))
+        }
+        return false
+    }
+}
