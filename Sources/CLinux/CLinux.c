@@ -14,3 +14,146 @@ int clinux_block_discard(int fd, uint64_t offset, uint64_t length) {
     uint64_t range[2] = {offset, length};
     return ioctl(fd, BLKDISCARD, range);
 }
+
+#include <errno.h>
+#include <linux/falloc.h>
+#include <linux/stat.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+#ifndef AT_EMPTY_PATH
+#define AT_EMPTY_PATH 0x1000
+#endif
+
+int clinux_physical_block_size(int fd, unsigned int *bytes) { return ioctl(fd, BLKPBSZGET, bytes); }
+
+int clinux_direct_alignment(int fd, uint32_t *memory, uint32_t *offset) {
+#ifdef STATX_DIOALIGN
+    struct statx information;
+    memset(&information, 0, sizeof information);
+    if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &information) != 0) return -1;
+    if (information.stx_mask & STATX_DIOALIGN) {
+        *memory = information.stx_dio_mem_align;
+        *offset = information.stx_dio_offset_align;
+        return 0;
+    }
+#endif
+    errno = ENOTSUP;
+    return -1;
+}
+
+int clinux_lock_range(int fd, int64_t start, int64_t length) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+    return fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+int clinux_set_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }
+
+int clinux_signal_descriptor(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGCHLD);
+    if (sigprocmask(SIG_BLOCK, &set, 0) != 0) return -1;
+    return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+uint32_t clinux_signal_number(const void *record) {
+    struct signalfd_siginfo information;
+    memcpy(&information, record, sizeof information);
+    return information.ssi_signo;
+}
+
+uint32_t clinux_signal_record_size(void) { return sizeof(struct signalfd_siginfo); }
+
+int clinux_child_descriptor(int pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+
+int clinux_fallocate_punch_hole(void) { return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; }
+
+int clinux_fallocate_zero_range(void) { return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE; }
+
+int clinux_exit_code(int wait_status) { return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1; }
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static void redirect(int from, int flags) {
+    int null = open("/dev/null", flags);
+    if (null >= 0 && null != from) {
+        dup2(null, from);
+        close(null);
+    }
+}
+
+int clinux_daemonise(void) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+    pid_t child = fork();
+    if (child < 0) return -1;
+    if (child > 0) {
+        unsigned char status = 1;
+        close(ends[1]);
+        while (read(ends[0], &status, 1) < 0 && errno == EINTR) {}
+        _exit(status);
+    }
+    close(ends[0]);
+    setsid();
+    child = fork();
+    if (child != 0) _exit(child < 0 ? 1 : 0);
+    redirect(STDIN_FILENO, O_RDONLY);
+    if (chdir("/") != 0) _exit(1);
+    return ends[1];
+}
+
+void clinux_report_start(int descriptor, unsigned char status) {
+    ssize_t written = write(descriptor, &status, 1);
+    (void)written;
+    close(descriptor);
+}
+
+int clinux_lock_memory(void) {
+#ifdef MCL_ONFAULT
+    return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
+#else
+    return mlockall(MCL_CURRENT | MCL_FUTURE);
+#endif
+}
+
+#include <poll.h>
+#include <spawn.h>
+#include <sys/eventfd.h>
+
+int clinux_event_descriptor(void) { return eventfd(0, EFD_CLOEXEC); }
+
+uint32_t clinux_poll_peer_closed(void) { return POLLRDHUP; }
+
+int clinux_spawn_shell(const char *command, char *const environment[], int *process) {
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_t actions;
+    sigset_t none;
+    pid_t child = 0;
+    char *arguments[] = {"/bin/sh", "-c", (char *)command, 0};
+    sigemptyset(&none);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addchdir_np(&actions, "/");
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+    int result = posix_spawn(&child, "/bin/sh", &actions, &attributes, arguments, environment);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    *process = child;
+    return result;
+}

@@ -10,3 +10,42 @@ int clinux_block_size_bytes(int fd, uint64_t *bytes);
 int clinux_logical_block_size(int fd, int *bytes);
 /// Asks a block device to discard a byte range (BLKDISCARD). Returns 0, or -1 with errno set.
 int clinux_block_discard(int fd, uint64_t offset, uint64_t length);
+/// Physical sector size of a block device in bytes (BLKPBSZGET). Returns 0, or -1 with errno set.
+int clinux_physical_block_size(int fd, unsigned int *bytes);
+/// Alignment that direct I/O on an open file wants, in bytes (STATX_DIOALIGN); zeroes where direct I/O is not
+/// supported. Returns 0, or -1 with errno set (ENOTSUP: the kernel does not tell).
+int clinux_direct_alignment(int fd, uint32_t *memory, uint32_t *offset);
+/// Takes an open-file-description write lock on a byte range without waiting (F_OFD_SETLK); length 0 = to the end.
+/// Returns 0, or -1 with errno set (EAGAIN: held by someone else).
+int clinux_lock_range(int fd, int64_t start, int64_t length);
+/// Tells the kernel that this process serves a block device: its own allocations must not wait for I/O
+/// (PR_SET_IO_FLUSHER). Returns 0, or -1 with errno set.
+int clinux_set_io_flusher(void);
+/// Blocks SIGTERM, SIGINT and SIGCHLD and returns a descriptor to read them from, or -1 with errno set.
+int clinux_signal_descriptor(void);
+/// The signal number in one record read from that descriptor.
+uint32_t clinux_signal_number(const void *record);
+/// Bytes of one such record.
+uint32_t clinux_signal_record_size(void);
+/// A descriptor that becomes readable when the child ends (pidfd_open), or -1 with errno set.
+int clinux_child_descriptor(int pid);
+/// Flags of fallocate: make a hole that reads as zeroes; write zeroes and keep the blocks. Both keep the file size.
+int clinux_fallocate_punch_hole(void);
+int clinux_fallocate_zero_range(void);
+/// Exit code of a wait status (0...255), or -1 if the process was ended by a signal.
+int clinux_exit_code(int wait_status);
+/// Leaves the terminal (double fork, new session, standard input from /dev/null). Returns in the new process with a
+/// descriptor; the caller's process ends with the status that is passed to `clinux_report_start`, or 1 if the new one
+/// ends without. Returns -1 with errno set if that is not possible. Call before any thread exists.
+int clinux_daemonise(void);
+/// Ends the waiting parent with an exit status.
+void clinux_report_start(int descriptor, unsigned char status);
+/// Keeps everything that this process has and gets in memory, as it is touched. Returns 0, or -1 with errno set.
+int clinux_lock_memory(void);
+/// A counter that wakes whoever reads it (eventfd), or -1 with errno set.
+int clinux_event_descriptor(void);
+/// The poll event of a peer that has closed its sending side (POLLRDHUP).
+uint32_t clinux_poll_peer_closed(void);
+/// Starts `/bin/sh -c COMMAND` in `/`, in a process group of its own, with no blocked signals, input from /dev/null and
+/// output to our standard error. `environment` ends with a null pointer. Returns 0 and the process, or an errno.
+int clinux_spawn_shell(const char *command, char *const environment[], int *process);
