@@ -1,1 +1,4 @@
+import Glibc
 import ReplicaDevice
+
+exit(Daemon.main(Array(CommandLine.arguments.dropFirst())))

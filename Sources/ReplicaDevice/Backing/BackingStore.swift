@@ -1,0 +1,293 @@
+import CLinux
+import CUring
+import Glibc
+import ReplicaProto
+
+/// RWF_DSYNC: a write that is durable when it completes.
+let writeDurably: Int32 = 2
+
+/// All attached disks of a resource and their operations in flight.
+struct BackingStore: ~Copyable {
+    /// Volumes attached at a time.
+    static let disks = 128
+
+    var disks = Slab<BackingDisk>(capacity: BackingStore.disks, empty: BackingDisk())
+    /// One for every client request, peer request and flush that can be under way at once.
+    var operations = Slab<DiskOperation>(
+        capacity: 2 * (Limits.clientRequests + Limits.peerRequests) + Limits.openEpochs, empty: DiskOperation())
+    /// Reads that wait for a buffer, oldest first.
+    var waitingFirst: Int32 = -1
+    var waitingLast: Int32 = -1
+    /// 1 MiB of zeroes to write where neither holes nor zero ranges exist.
+    let zeroes: UnsafeMutableRawPointer
+    static let zeroBytes = 1_048_576
+    /// Index of the disk of each volume, -1 without; sorted by nothing, a resource has few volumes.
+    private var attached: [(volume: VolumeNumber, disk: Int)] = []
+
+    init() {
+        zeroes = .allocate(byteCount: Self.zeroBytes, alignment: 4096)
+        zeroes.initializeMemory(as: UInt8.self, repeating: 0, count: Self.zeroBytes)
+    }
+
+    deinit {
+        for (_, index) in attached {
+            closeDescriptors(of: disks[index].pointee)
+            disks[index].pointee.metadata.staging?.deallocate()
+        }
+        zeroes.deallocate()
+    }
+
+    @inline(__always)
+    func index(of volume: VolumeNumber) -> Int? {
+        for entry in attached where entry.volume == volume { return entry.disk }
+        return nil
+    }
+
+    mutating func add(_ volume: VolumeNumber) -> Int? {
+        guard index(of: volume) == nil, let index = disks.take(BackingDisk()) else { return nil }
+        disks[index].pointee.volume = volume
+        attached.append((volume, index))
+        return index
+    }
+
+    mutating func remove(_ index: Int) {
+        disks[index].pointee.metadata.staging?.deallocate()
+        attached.removeAll { $0.disk == index }
+        disks.give(index)
+    }
+
+    var isEmpty: Bool { attached.isEmpty }
+}
+
+extension ResourceLoop {
+    // MARK: Effects
+
+    mutating func readDisk(_ tag: DiskTag, _ volume: VolumeNumber, _ range: SectorRange) {
+        guard let operation = newOperation(.read, tag, volume, range) else {
+            later(.diskReadFinished(tag, nil, DiskError(ENODEV)))
+            return
+        }
+        // Strictly in turn: a read that needs a large buffer is not overtaken for ever by small ones.
+        if store.waitingFirst >= 0 || !startRead(operation) { waitForBuffer(operation) }
+    }
+
+    mutating func writeDisk(_ tag: DiskTag, _ volume: VolumeNumber, _ range: SectorRange, _ slot: BufferSlot, fua: Bool) {
+        guard let operation = newOperation(.write, tag, volume, range) else {
+            later(.diskWriteFinished(tag, DiskError(ENODEV)))
+            return
+        }
+        pool.lend(slot)
+        store.operations[operation].pointee.slot = slot
+        store.operations[operation].pointee.fua = fua
+        submit(operation)
+    }
+
+    mutating func discardDisk(_ tag: DiskTag, _ volume: VolumeNumber, _ range: SectorRange, _ kind: DiscardKind) {
+        guard
+            let operation = newOperation(kind == .zeroNoUnmap ? .zeroRange : .punchHole, tag, volume, range)
+        else {
+            later(.diskWriteFinished(tag, DiskError(ENODEV)))
+            return
+        }
+        submit(operation)
+    }
+
+    mutating func flushDisk(_ volume: VolumeNumber, _ tag: FlushTag) {
+        guard
+            let operation = newOperation(
+                .flush, .client(RequestID(index: 0, generation: 0)), volume, SectorRange(0, 0))
+        else {
+            later(.diskFlushFinished(volume, tag, DiskError(ENODEV)))
+            return
+        }
+        store.operations[operation].pointee.flush = tag
+        submit(operation)
+    }
+
+    // MARK: Submission
+
+    private mutating func newOperation(
+        _ kind: DiskOperation.Kind, _ tag: DiskTag, _ volume: VolumeNumber, _ range: SectorRange
+    ) -> Int? {
+        guard let disk = store.index(of: volume), store.disks[disk].pointee.phase == .open else { return nil }
+        var record = DiskOperation()
+        record.kind = kind
+        record.disk = Int32(disk)
+        record.tag = tag
+        record.offset = range.start.value &* Sector.bytes
+        record.length = range.byteCount
+        guard let index = store.operations.take(record) else {
+            invariant(false, "disk operations are bounded by the core's limits")
+            return nil
+        }
+        store.disks[disk].pointee.inFlight &+= 1
+        return index
+    }
+
+    /// Leases the buffer of a read and submits it. False: no buffer now.
+    private mutating func startRead(_ index: Int) -> Bool {
+        let operation = store.operations[index]
+        let slot: BufferSlot?
+        switch operation.pointee.tag {
+        case .client(let request): slot = leaseForClientRead(request, bytes: Int(operation.pointee.length))
+        case .peer: slot = pool.leaseForPeer(bytes: Int(operation.pointee.length), use: .read)
+        }
+        guard let slot else { return false }
+        operation.pointee.slot = slot
+        submit(index)
+        return true
+    }
+
+    private mutating func waitForBuffer(_ index: Int) {
+        store.operations[index].pointee.next = -1
+        if store.waitingLast >= 0 {
+            store.operations[Int(store.waitingLast)].pointee.next = Int32(index)
+        } else {
+            store.waitingFirst = Int32(index)
+        }
+        store.waitingLast = Int32(index)
+    }
+
+    /// Starts reads that waited, once buffers came back.
+    mutating func resumeWaitingReads() {
+        while store.waitingFirst >= 0 {
+            let index = Int(store.waitingFirst)
+            guard startRead(index) else { return }
+            store.waitingFirst = store.operations[index].pointee.next
+            if store.waitingFirst < 0 { store.waitingLast = -1 }
+        }
+    }
+
+    /// Queues the next piece of an operation.
+    private mutating func submit(_ index: Int) {
+        let operation = store.operations[index]
+        let disk = store.disks[Int(operation.pointee.disk)]
+        let token = SubmissionToken(.disk, index: index, generation: store.operations.generation(index))
+        let entry = ring.entry(token)
+        let offset = operation.pointee.offset &+ UInt64(operation.pointee.done)
+        let length = operation.pointee.length &- operation.pointee.done
+        switch operation.pointee.kind {
+        case .read, .write:
+            let address = pool.address(of: operation.pointee.slot) + Int(operation.pointee.done)
+            let mask = disk.pointee.directAlignment &- 1
+            let isDirect = (Int(truncatingIfNeeded: offset) | Int(length)) & mask == 0
+            let descriptor = isDirect ? disk.pointee.dataDescriptor : disk.pointee.bufferedDescriptor
+            if operation.pointee.kind == .read {
+                if pool.isRegistered && isDirect {
+                    io_uring_prep_read_fixed(entry, descriptor, address, length, offset, 0)
+                } else {
+                    io_uring_prep_read(entry, descriptor, address, length, offset)
+                }
+            } else {
+                if pool.isRegistered && isDirect {
+                    io_uring_prep_write_fixed(entry, descriptor, address, length, offset, 0)
+                } else {
+                    io_uring_prep_write(entry, descriptor, address, length, offset)
+                }
+                // Through the page cache nothing may linger there: the next direct read or flush must find it on disk.
+                if operation.pointee.fua || !isDirect { entry.pointee.rw_flags = numericCast(writeDurably) }
+            }
+        case .flush:
+            io_uring_prep_fsync(entry, disk.pointee.dataDescriptor, UInt32(IORING_FSYNC_DATASYNC))
+        case .punchHole:
+            io_uring_prep_fallocate(
+                entry, disk.pointee.dataDescriptor, clinux_fallocate_punch_hole(), off_t(offset), off_t(length))
+        case .zeroRange:
+            io_uring_prep_fallocate(
+                entry, disk.pointee.dataDescriptor, clinux_fallocate_zero_range(), off_t(offset), off_t(length))
+        case .writeZeroes:
+            let piece = min(length, UInt32(BackingStore.zeroBytes))
+            let isDirect = (Int(truncatingIfNeeded: offset) | Int(piece)) & (disk.pointee.directAlignment &- 1) == 0
+            let descriptor = isDirect ? disk.pointee.dataDescriptor : disk.pointee.bufferedDescriptor
+            io_uring_prep_write(entry, descriptor, store.zeroes, piece, offset)
+            if !isDirect { entry.pointee.rw_flags = numericCast(writeDurably) }
+        }
+        entry.pointee.user_data = token.rawValue
+        counters.diskOperations &+= 1
+    }
+
+    // MARK: Completion
+
+    mutating func diskCompleted(_ token: SubmissionToken, _ result: Int32) {
+        let index = token.index
+        guard token.isOf(generation: store.operations.generation(index)) else { return }
+        let operation = store.operations[index]
+        if result == -EINTR || result == -EAGAIN {
+            submit(index)
+            return
+        }
+        switch operation.pointee.kind {
+        case .read, .write:
+            if result > 0 {
+                operation.pointee.done &+= UInt32(result)
+                if operation.pointee.done < operation.pointee.length {
+                    submit(index)
+                    return
+                }
+            }
+            // A transfer that ends early: the device is smaller than it was when it was opened.
+            finish(index, result > 0 ? 0 : result == 0 ? EIO : -result)
+        case .flush:
+            finish(index, -min(result, 0))
+        case .punchHole, .zeroRange:
+            if result == -EOPNOTSUPP || result == -EINVAL || result == -ENOSYS {
+                operation.pointee.kind = operation.pointee.kind == .punchHole ? .zeroRange : .writeZeroes
+                submit(index)
+                return
+            }
+            finish(index, -min(result, 0))
+        case .writeZeroes:
+            if result > 0 {
+                operation.pointee.done &+= UInt32(result)
+                if operation.pointee.done < operation.pointee.length {
+                    submit(index)
+                    return
+                }
+            }
+            finish(index, result > 0 ? 0 : result == 0 ? EIO : -result)
+        }
+    }
+
+    private mutating func finish(_ index: Int, _ code: Int32) {
+        let operation = store.operations[index].pointee
+        let disk = store.disks[Int(operation.disk)]
+        store.operations.give(index)
+        disk.pointee.inFlight &-= 1
+        let error = code == 0 ? nil : DiskError(code)
+        switch operation.kind {
+        case .read:
+            if error != nil { pool.release(operation.slot) }
+            deliver(.diskReadFinished(operation.tag, error == nil ? operation.slot : nil, error))
+        case .write:
+            pool.release(operation.slot)
+            deliver(.diskWriteFinished(operation.tag, error))
+        case .punchHole, .zeroRange, .writeZeroes:
+            deliver(.diskWriteFinished(operation.tag, error))
+        case .flush:
+            deliver(.diskFlushFinished(disk.pointee.volume, operation.flush, error))
+        }
+        closeIfIdle(Int(operation.disk))
+    }
+
+    // MARK: Closing
+
+    mutating func closeDisk(_ volume: VolumeNumber) {
+        guard let index = store.index(of: volume) else {
+            later(.diskClosed(volume))
+            return
+        }
+        // An open that is still under way is answered first; `openFinished` then closes.
+        let wasOpening = store.disks[index].pointee.phase == .opening
+        store.disks[index].pointee.phase = .closing
+        if !wasOpening { closeIfIdle(index) }
+    }
+
+    mutating func closeIfIdle(_ index: Int) {
+        let disk = store.disks[index]
+        guard disk.pointee.phase == .closing, disk.pointee.inFlight == 0, disk.pointee.metadata.step == .idle else { return }
+        let volume = disk.pointee.volume
+        closeDescriptors(of: disk.pointee)
+        store.remove(index)
+        later(.diskClosed(volume))
+    }
+}

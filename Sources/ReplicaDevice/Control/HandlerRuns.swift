@@ -1,0 +1,94 @@
+import CLinux
+import CUring
+import Glibc
+import ReplicaProto
+
+/// Handler scripts in progress (`control.md` section 4).
+struct HandlerRuns {
+    struct Run {
+        var id: HandlerID
+        var process: pid_t
+        /// Becomes readable when the process ends.
+        var descriptor: Int32
+        var deadline: UInt64
+        var generation: UInt32
+    }
+    var runs: [Run] = []
+    var nextGeneration: UInt32 = 1
+
+    var nextDeadline: UInt64 { runs.reduce(.max) { min($0, $1.deadline) } }
+}
+
+extension ResourceLoop {
+    /// Runs a command by `/bin/sh -c` in `/`, with the environment that DRBD's handlers expect; no handler configured
+    /// counts as success.
+    mutating func runHandler(_ id: HandlerID, _ name: HandlerName, _ volume: VolumeNumber?) {
+        guard let handler = settings.handlers.first(where: { $0.name == name.rawValue }) else {
+            later(.handlerFinished(id, status: 0))
+            return
+        }
+        guard let process = spawnShell(handler.commandLine, environment(volume)) else {
+            later(.handlerFinished(id, status: nil))
+            return
+        }
+        let descriptor = clinux_child_descriptor(process)
+        let limit = settings.handlerTimeoutSeconds
+        let generation = handlers.nextGeneration
+        handlers.nextGeneration &+= 1
+        handlers.runs.append(
+            HandlerRuns.Run(
+                id: id, process: process, descriptor: descriptor,
+                deadline: limit == 0 ? .max : now.nanoseconds &+ UInt64(limit) &* 1_000_000_000, generation: generation))
+        let token = SubmissionToken(.handler, index: 0, generation: generation)
+        let entry = ring.entry(token)
+        io_uring_prep_poll_add(entry, descriptor, UInt32(POLLIN))
+        entry.pointee.user_data = token.rawValue
+    }
+
+    mutating func handlerEnded(_ token: SubmissionToken) {
+        guard let k = handlers.runs.firstIndex(where: { token.isOf(generation: $0.generation) }) else { return }
+        let run = handlers.runs.remove(at: k)
+        var status: Int32 = 0
+        let reaped = waitpid(run.process, &status, 0)
+        close(run.descriptor)
+        let code = reaped == run.process ? clinux_exit_code(status) : -1
+        deliver(.handlerFinished(run.id, status: code < 0 ? nil : code))
+    }
+
+    /// Ends what runs for too long; the end is then reported as any other.
+    mutating func checkHandlerDeadlines() {
+        for k in handlers.runs.indices where handlers.runs[k].deadline <= now.nanoseconds {
+            handlers.runs[k].deadline = .max
+            logLine(.error, nil, "handler runs for more than \(settings.handlerTimeoutSeconds) s and is killed")
+            kill(-handlers.runs[k].process, SIGKILL)
+        }
+    }
+
+    private func environment(_ volume: VolumeNumber?) -> [String] {
+        let volumes = settings.volumes.filter { volume == nil || $0.volume == volume }
+        var result = [
+            "HOME=/", "TERM=linux", "PATH=/sbin:/usr/sbin:/bin:/usr/bin",
+            "DRBD_RESOURCE=\(settings.resource)", "DRBD_CONF=\(settings.configurationPath)",
+            "DRBD_MINOR=\(volumes.map { String($0.minor) }.joined(separator: " "))",
+            "DRBD_VOLUME=\(volumes.map { String($0.volume.value) }.joined(separator: " "))",
+            "DRBD_LL_DISK=\(volumes.map(\.disk).joined(separator: " "))",
+            "DRBD_PEER=\(settings.peers.first ?? "")", "DRBD_PEERS=\(settings.peers.joined(separator: " "))",
+            "REPLICA_RUN_DIR=\(runDirectory)", "REPLICA_NODE=\(settings.node)",
+        ]
+        if let remote = core.status(at: now).lazy.compactMap(\.connection).first?.remote {
+            result.append("DRBD_PEER_AF=\(remote.family)")
+            result.append("DRBD_PEER_ADDRESS=\(remote.host)")
+        }
+        return result
+    }
+
+    /// Nil if no shell can be started.
+    private func spawnShell(_ command: String, _ environment: [String]) -> pid_t? {
+        let variables = environment.map { strdup($0) } + [nil]
+        defer { for text in variables { free(text) } }
+        var process: Int32 = 0
+        let result = clinux_spawn_shell(command, variables, &process)
+        if result != 0 { logLine(.error, nil, "can not run '\(command)': \(SystemError.text(result))") }
+        return result == 0 ? process : nil
+    }
+}

@@ -1,0 +1,195 @@
+import CLinux
+import Glibc
+import Logging
+import ReplicaProto
+
+/// The process around a `ResourceLoop`: arguments, lock file, daemonising, log, limits of the process.
+///
+///     replicad [-f] [--settings FILE] [--log FILE] RESOURCE
+///
+/// Without `-f` the calling process ends when the control socket accepts commands (0), or with 1 if that fails.
+package enum Daemon {
+    private struct Arguments {
+        var resource = ""
+        var isForeground = false
+        var settingsPath: String?
+        var logPath: String?
+    }
+
+    private struct Failure: Error {
+        var message: String
+    }
+
+    private static let usage = "usage: replicad [-f] [--settings FILE] [--log FILE] RESOURCE\n"
+
+    /// Runs the daemon; returns its exit status.
+    package static func main(_ words: [String]) -> Int32 {
+        if words == ["--version"] {
+            say("replicad \(productVersion)\n", to: 1)
+            return 0
+        }
+        if words == ["--help"] || words == ["-h"] {
+            say(usage, to: 1)
+            return 0
+        }
+        do throws(Failure) {
+            let arguments = try parse(words)
+            let run = environment("REPLICA_RUN_DIR") ?? "/run/replica"
+            let settings = try readSettings(arguments, run)
+            guard mkdir(run, 0o755) == 0 || errno == EEXIST else {
+                throw Failure(message: "\(run): \(SystemError.text(errno))")
+            }
+            let logPath = arguments.logPath ?? (arguments.isForeground ? nil : "\(run)/\(settings.resource).log")
+            var logDescriptor: Int32 = 2
+            if let logPath {
+                logDescriptor = open(logPath, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
+                guard logDescriptor >= 0 else { throw Failure(message: "\(logPath): \(SystemError.text(errno))") }
+            }
+            let lock = try lockPidFile("\(run)/\(settings.resource).pid")
+            var ready: Int32 = -1
+            if !arguments.isForeground {
+                ready = clinux_daemonise()
+                guard ready >= 0 else { throw Failure(message: "can not leave the terminal: \(SystemError.text(errno))") }
+            }
+            return serve(settings, run, logDescriptor, lock: lock, ready: ready)
+        } catch {
+            say("replicad: \(error.message)\n", to: 2)
+            return 1
+        }
+    }
+
+    private static func serve(
+        _ settings: DaemonSettings, _ run: String, _ logDescriptor: Int32, lock: Int32, ready: Int32
+    ) -> Int32 {
+        signal(SIGPIPE, SIG_IGN)
+        let log = Logger(label: settings.resource) { _ in LineLogHandler(label: "", descriptor: logDescriptor) }
+        writePid(lock)
+        harden(log)
+        var configuration = LoopConfiguration(settings: settings, runDirectory: run, log: log)
+        configuration.hardens = true
+        let signals = clinux_signal_descriptor()
+        do throws(SystemError) {
+            var loop = try ResourceLoop(configuration, signals: signals)
+            if ready >= 0 {
+                // From here on nobody reads what goes to the terminal.
+                if logDescriptor != 2 {
+                    dup2(logDescriptor, 1)
+                    dup2(logDescriptor, 2)
+                }
+                clinux_report_start(ready, 0)
+            }
+            loop.run()
+        } catch {
+            log.error("can not start: \(error)")
+            if ready >= 0 {
+                say("replicad: \(error)\n", to: 2)
+                clinux_report_start(ready, 1)
+            }
+            return 1
+        }
+        unlink("\(run)/\(settings.resource).pid")
+        return 0
+    }
+
+    // MARK: Before the start
+
+    private static func parse(_ words: [String]) throws(Failure) -> Arguments {
+        var arguments = Arguments()
+        var rest = words[...]
+        while let word = rest.popFirst() {
+            switch word {
+            case "-f", "--foreground": arguments.isForeground = true
+            case "--settings", "--log":
+                guard let value = rest.popFirst() else { throw Failure(message: "\(word) needs a file name\n" + usage) }
+                if word == "--log" { arguments.logPath = value } else { arguments.settingsPath = value }
+            default:
+                guard !word.hasPrefix("-"), arguments.resource.isEmpty else {
+                    throw Failure(message: "can not understand '\(word)'\n" + usage)
+                }
+                arguments.resource = word
+            }
+        }
+        guard !arguments.resource.isEmpty else { throw Failure(message: "no resource given\n" + usage) }
+        guard !arguments.resource.contains("/"), arguments.resource != ".", arguments.resource != ".." else {
+            throw Failure(message: "'\(arguments.resource)' is not a resource name")
+        }
+        return arguments
+    }
+
+    private static func readSettings(_ arguments: Arguments, _ run: String) throws(Failure) -> DaemonSettings {
+        let path = arguments.settingsPath ?? "\(run)/\(arguments.resource).settings"
+        var settings = DaemonSettings(resource: arguments.resource, node: nodeName())
+        if let text = readWhole(path) {
+            do throws(DaemonSettingsError) { settings = try DaemonSettings(parsing: text) } catch {
+                throw Failure(message: "\(path): \(error.message)")
+            }
+        } else if arguments.settingsPath != nil {
+            throw Failure(message: "\(path): \(SystemError.text(errno))")
+        }
+        guard settings.resource == arguments.resource else {
+            throw Failure(message: "\(path) is about resource '\(settings.resource)'")
+        }
+        if let node = environment("REPLICA_NODE") { settings.node = node }
+        return settings
+    }
+
+    private static func readWhole(_ path: String) -> String? {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var result: [UInt8] = []
+        var piece = [UInt8](repeating: 0, count: 65_536)
+        while result.count < 1 << 20 {
+            let count = read(descriptor, &piece, piece.count)
+            if count <= 0 { break }
+            result.append(contentsOf: piece[..<count])
+        }
+        return String(decoding: result, as: UTF8.self)
+    }
+
+    /// One daemon per resource: the lock lives as long as the process, and passes to the child when it daemonises.
+    private static func lockPidFile(_ path: String) throws(Failure) -> Int32 {
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw Failure(message: "\(path): \(SystemError.text(errno))") }
+        guard clinux_lock_range(descriptor, 0, 0) == 0 else {
+            throw Failure(message: errno == EAGAIN ? "already running" : "\(path): \(SystemError.text(errno))")
+        }
+        return descriptor
+    }
+
+    private static func writePid(_ descriptor: Int32) {
+        var text = "\(getpid())\n"
+        _ = ftruncate(descriptor, 0)
+        text.withUTF8 { _ = pwrite(descriptor, $0.baseAddress, $0.count, 0) }
+    }
+
+    /// A block device that needs memory to free memory is a deadlock. What is not permitted is done without.
+    private static func harden(_ log: Logger) {
+        if clinux_lock_memory() != 0 {
+            log.warning("memory is not locked (\(SystemError.text(errno))): under memory pressure writes may stall")
+        }
+        _ = clinux_set_io_flusher()
+        let descriptor = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)
+        if descriptor >= 0 {
+            _ = write(descriptor, "-1000", 5)
+            close(descriptor)
+        }
+    }
+
+    private static func nodeName() -> String {
+        var name = [CChar](repeating: 0, count: 256)
+        gethostname(&name, name.count - 1)
+        return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    private static func environment(_ name: String) -> String? {
+        guard let value = getenv(name) else { return nil }
+        let text = String(cString: value)
+        return text.isEmpty ? nil : text
+    }
+
+    private static func say(_ text: String, to descriptor: Int32) {
+        var text = text
+        text.withUTF8 { _ = write(descriptor, $0.baseAddress, $0.count) }
+    }
+}

@@ -1,0 +1,321 @@
+import CLinux
+import CUring
+import Glibc
+import Logging
+import ReplicaProto
+
+/// What the loop of a resource needs to know before it starts.
+package struct LoopConfiguration: Sendable {
+    package var settings: DaemonSettings
+    /// RUN: where the sockets and status files lie.
+    package var runDirectory: String
+    package var ring = RingConfiguration()
+    package var buffers = BufferConfiguration()
+    /// Locked memory, OOM score and the like: for the daemon, not for tests.
+    package var hardens = false
+    package var log: Logger
+
+    package init(settings: DaemonSettings, runDirectory: String, log: Logger) {
+        self.settings = settings
+        self.runDirectory = runDirectory
+        self.log = log
+    }
+}
+
+/// The only loop of a resource: completions -> events -> core -> effects -> submissions, on one thread, with one ring.
+///
+/// A turn drains every completion; each becomes at most a few events, whose effects are carried out at once (which only
+/// queues submissions and bytes). Then every connection and stream with something to say gets one send, and one system
+/// call submits all of it and waits. After warm-up nothing is allocated per request.
+package struct ResourceLoop: ~Copyable {
+    let settings: DaemonSettings
+    let runDirectory: String
+    let log: Logger
+    /// Minor numbers, from the settings and from `new-minor`.
+    var minors: [(volume: VolumeNumber, minor: UInt32)]
+
+    var core: Resource
+    var effects = EffectQueue()
+    /// Events that effects brought about; handed in before the next completion.
+    private var queued: [Event] = []
+    private var queuedHead = 0
+    private var isInStep = false
+
+    var ring: Ring
+    var pool: BufferPool
+    var counters = Counters()
+    var now: Instant
+
+    var store = BackingStore()
+    var clients = ClientTable()
+    var link = PeerConnection()
+    var control = ControlTable()
+    var handlers = HandlerRuns()
+    var status = StatusPublisher()
+    let worker: Worker
+
+    private let signalDescriptor: Int32
+    private let signalRecord: UnsafeMutableRawPointer
+    private let wakeRecord: UnsafeMutablePointer<UInt64>
+    var isStopping = false
+    /// Ends the loop once what has been answered is sent, or at this moment at the latest.
+    var endsAt: UInt64?
+
+    /// - Parameter signals: a descriptor as from `clinux_signal_descriptor`, or -1 to leave signals alone.
+    package init(_ configuration: LoopConfiguration, signals: Int32 = -1) throws(SystemError) {
+        let ring = try Ring(configuration.ring)
+        var pool = try BufferPool(configuration.buffers)
+        let worker = try Worker()
+        do throws(SystemError) {
+            try ring.registerBuffers(pool.region)
+            pool.isRegistered = true
+        } catch {
+            configuration.log.warning("buffers are not registered with the kernel (\(error)): raise the limit of locked memory")
+        }
+        let run = configuration.runDirectory
+        let resource = configuration.settings.resource
+        let clientListener = try listenOnUnixSocket("\(run)/\(resource).nbd")
+        let controlListener = try listenOnUnixSocket("\(run)/\(resource).ctl")
+        settings = configuration.settings
+        runDirectory = run
+        log = configuration.log
+        minors = configuration.settings.volumes.map { ($0.volume, $0.minor) }
+        var generator = SystemRandomNumberGenerator()
+        core = Resource(
+            name: resource, seed: (generator.next(), generator.next(), generator.next(), generator.next()))
+        self.ring = consume ring
+        self.pool = consume pool
+        self.worker = worker
+        now = Instant(nanoseconds: monotonicNanoseconds())
+        signalDescriptor = signals
+        signalRecord = .allocate(byteCount: 256, alignment: 8)
+        wakeRecord = .allocate(capacity: 1)
+        queued.reserveCapacity(1024)
+        clients.listener = clientListener
+        control.listener = controlListener
+    }
+
+    deinit {
+        signalRecord.deallocate()
+        wakeRecord.deallocate()
+    }
+
+    // MARK: The loop
+
+    /// Serves until `down` has been answered or a signal has ended the resource.
+    package mutating func run() {
+        armClientAccept()
+        armControlAccept()
+        armWake()
+        armSignal()
+        publishStatus()
+        while !isFinished {
+            turn()
+        }
+        removePublishedStatus()
+        unlink("\(runDirectory)/\(settings.resource).nbd")
+        unlink("\(runDirectory)/\(settings.resource).ctl")
+    }
+
+    private var isFinished: Bool {
+        guard let endsAt else { return false }
+        return now.nanoseconds >= endsAt || !control.hasOutput
+    }
+
+    private mutating func turn() {
+        now = Instant(nanoseconds: monotonicNanoseconds())
+        if let deadline = core.nextDeadline, deadline <= now { deliver(.clockAdvanced) }
+        checkLinkDeadlines()
+        checkHandlerDeadlines()
+        settle()
+        resumeWaitingReads()
+        resumeShortStreams()
+        resumeClients()
+        endClients()
+        settle()
+        continueStopping()
+        publishStatusIfDue()
+        flushClients()
+        flushLinks()
+        flushControl()
+        if isFinished { return }
+        ring.submitAndWait(nanoseconds: hasUnfinishedWork ? 0 : waitingTime)
+        counters.turns &+= 1
+        now = Instant(nanoseconds: monotonicNanoseconds())
+        let count = ring.readyCount
+        for k in 0..<count {
+            let (token, result, _) = ring[ready: k]
+            complete(token, result)
+            settle()
+        }
+        ring.consume(count)
+        counters.completions &+= UInt64(count)
+    }
+
+    /// What was resumed or settled late in the turn may have come to more; then the wait is only a look.
+    private var hasUnfinishedWork: Bool {
+        queuedHead < queued.count || clients.anyEnding || clients.seenReturns != (clients.returns, pool.returns)
+    }
+
+    /// Nanoseconds until something is due; nil if nothing is.
+    private var waitingTime: UInt64? {
+        var earliest = core.nextDeadline?.nanoseconds ?? .max
+        earliest = min(earliest, link.nextDeadline, handlers.nextDeadline, status.nextDeadline, endsAt ?? .max)
+        guard earliest != .max else { return nil }
+        let moment = monotonicNanoseconds()
+        return earliest > moment ? earliest - moment : 0
+    }
+
+    @inline(__always)
+    private mutating func complete(_ token: SubmissionToken, _ result: Int32) {
+        switch token.kind {
+        case .ignored: break
+        case .disk: diskCompleted(token, result)
+        case .metadata: metadataCompleted(token, result)
+        case .clientReceive: clientReceived(token, result)
+        case .clientSend: clientSent(token, result)
+        case .linkReceive: linkReceived(token, result)
+        case .linkSend: linkSent(token, result)
+        case .clientAccept: clientAccepted(result)
+        case .linkAccept: linkAccepted(token, result)
+        case .linkConnect: linkConnected(token, result)
+        case .linkMarker: linkMarkerRead(token, result)
+        case .linkWatch: linkWatchEnded(token, result)
+        case .controlAccept: controlAccepted(result)
+        case .controlReceive: controlReceived(token, result)
+        case .controlSend: controlSent(token, result)
+        case .handler: handlerEnded(token)
+        case .wake: takeWorkerResults()
+        case .signal: takeSignal(result)
+        }
+    }
+
+    // MARK: Events and effects
+
+    /// Hands an event to the core and carries out what it asks for. Never from inside an effect: use `later` there.
+    mutating func deliver(_ event: Event) {
+        invariant(!isInStep, "an effect hands in no event")
+        isInStep = true
+        core.handle(event, at: now, into: &effects)
+        counters.events &+= 1
+        let count = effects.count
+        for k in 0..<count { carryOut(effects[k]) }
+        counters.effects &+= UInt64(count)
+        effects.removeAll()
+        isInStep = false
+    }
+
+    /// Hands an event in after the step that is being carried out.
+    mutating func later(_ event: Event) { queued.append(event) }
+
+    /// Hands in what `later` collected.
+    mutating func settle() {
+        while queuedHead < queued.count {
+            let event = queued[queuedHead]
+            queuedHead &+= 1
+            deliver(event)
+        }
+        if queuedHead > 0 {
+            queued.removeAll(keepingCapacity: true)
+            queuedHead = 0
+        }
+    }
+
+    private mutating func carryOut(_ effect: Effect) {
+        switch effect {
+        case .replyToClient(let request, let error, let data): replyToClient(request, error, data)
+        case .releaseBuffer(let slot): pool.release(slot)
+        case .readDisk(let tag, let volume, let range): readDisk(tag, volume, range)
+        case .writeDisk(let tag, let volume, let range, let slot, let fua): writeDisk(tag, volume, range, slot, fua: fua)
+        case .discardDisk(let tag, let volume, let range, let kind): discardDisk(tag, volume, range, kind)
+        case .flushDisk(let volume, let tag): flushDisk(volume, tag)
+        case .send(let stream, let volume, let packet, let payload): sendPacket(stream, volume, packet, payload)
+        case .sendAndReport(let request, let volume, let packet, let payload):
+            sendPacket(.data, volume, packet, payload, report: request)
+
+        case .setExport(let volume, let state): setExport(volume, state)
+        case .writeSuperblock(let volume, let superblock, let durable): writeSuperblock(volume, superblock, durable: durable)
+        case .writeActivityLog(let volume, let block, let flushFirst, let durable):
+            writeActivityLog(volume, block: block, flushFirst: flushFirst, durable: durable)
+        case .writeBitmapPages(let volume, let first, let count): writeBitmapPages(volume, firstPage: first, count: count)
+        case .initialiseActivityLog(let volume): initialiseActivityLog(volume)
+        case .flushMetadata(let volume): flushMetadata(volume)
+        case .openDisk(let volume, let configuration): openDisk(volume, configuration)
+        case .closeDisk(let volume): closeDisk(volume)
+
+        case .listen(let configuration): listen(configuration)
+        case .stopListening: stopListening()
+        case .connectToPeer(let configuration): connectToPeer(configuration)
+        case .sendMarker(let socket, let kind): sendMarker(socket, kind)
+        case .closeSocket(let socket): closeSocket(socket)
+        case .useSocket(let socket, let kind): useSocket(socket, kind)
+        case .setWireFormat(let format): link.format = format
+        case .makeChallenge: later(.challengeMade(Authentication.challenge()))
+        case .computeHMAC(let purpose, let algorithm, let key, let message):
+            later(.hmacComputed(purpose, Authentication.hmac(algorithm: algorithm, key: key, message: message)))
+
+        case .answerCommand(let command, let answer): answerCommand(command, answer)
+        case .runHandler(let id, let name, let volume): runHandler(id, name, volume)
+        case .log(let level, let volume, let text): logLine(level, volume, text)
+        case .publishStatus: status.isWanted = true
+        }
+    }
+
+    // MARK: Signals and the worker
+
+    private mutating func armWake() {
+        let token = SubmissionToken(.wake, index: 0)
+        let entry = ring.entry(token)
+        io_uring_prep_read(entry, worker.wakeDescriptor, wakeRecord, 8, 0)
+        entry.pointee.user_data = token.rawValue
+    }
+
+    private mutating func takeWorkerResults() {
+        for result in worker.takeResults() {
+            switch result {
+            case .diskOpened(let index, let generation, let volume, let outcome):
+                diskOpened(index, generation, volume, outcome)
+            case .stop: stop()
+            }
+            settle()
+        }
+        armWake()
+    }
+
+    private mutating func armSignal() {
+        guard signalDescriptor >= 0 else { return }
+        let token = SubmissionToken(.signal, index: 0)
+        let entry = ring.entry(token)
+        io_uring_prep_read(entry, signalDescriptor, signalRecord, clinux_signal_record_size(), 0)
+        entry.pointee.user_data = token.rawValue
+    }
+
+    private mutating func takeSignal(_ result: Int32) {
+        if result > 0 {
+            let number = Int32(clinux_signal_number(signalRecord))
+            if number == SIGTERM || number == SIGINT {
+                logLine(.notice, nil, "ending on signal \(number)")
+                stop()
+            }
+        }
+        armSignal()
+    }
+
+    // MARK: Stopping
+
+    /// The orderly end: clients first, then everything that `down` does.
+    mutating func stop() {
+        guard !isStopping else { return }
+        isStopping = true
+        for index in 0..<ClientTable.connections { drainClient(index) }
+    }
+
+    private mutating func continueStopping() {
+        guard isStopping, control.stopCommand == nil else { return }
+        for index in 0..<ClientTable.connections where clients.connections[index].phase != .free { return }
+        let id = control.newCommand()
+        control.stopCommand = id
+        deliver(.commandReceived(id, .down))
+        settle()
+    }
+}
