@@ -3,12 +3,12 @@ import Glibc
 import ReplicaProto
 
 /// An attached backing disk as the loop uses it: descriptors, sizes and where the metadata areas lie. Trivial, so that
-/// it can live in a slab.
+/// it can live in a slab. Made on a `Worker`, whole, before it has a staging area; from then on the loop's alone.
 struct BackingDisk: @unchecked Sendable {
-    enum Phase: UInt8 { case opening, open, closing }
+    enum Phase: UInt8 { case free, opening, open, closing }
 
     var volume = VolumeNumber(0)
-    var phase = Phase.opening
+    var phase = Phase.free
     var dataDescriptor: Int32 = -1
     /// The same device through the page cache, for requests that direct I/O refuses; -1 if never needed.
     var bufferedDescriptor: Int32 = -1

@@ -46,12 +46,14 @@ struct BackingStore: ~Copyable {
     mutating func add(_ volume: VolumeNumber) -> Int? {
         guard index(of: volume) == nil, let index = disks.take(BackingDisk()) else { return nil }
         disks[index].pointee.volume = volume
+        disks[index].pointee.phase = .opening
         attached.append((volume, index))
         return index
     }
 
     mutating func remove(_ index: Int) {
         disks[index].pointee.metadata.staging?.deallocate()
+        disks[index].pointee = BackingDisk()
         attached.removeAll { $0.disk == index }
         disks.give(index)
     }
