@@ -117,7 +117,9 @@ package struct NBDHandshake: Sendable {
                 omitsZeroes = flags & 2 != 0
                 state = .option
             case .option:
-                guard gather(NBDHandshake.optionHeaderSize, from: bytes, at: &consumed) else { return (consumed, .needsBytes) }
+                guard gather(NBDHandshake.optionHeaderSize, from: bytes, at: &consumed) else {
+                    return (consumed, .needsBytes)
+                }
                 guard pendingBE32(at: 0) == UInt32(truncatingIfNeeded: NBDHandshake.optionMagic >> 32),
                     pendingBE32(at: 4) == UInt32(truncatingIfNeeded: NBDHandshake.optionMagic)
                 else { return (consumed, end(.protocolError)) }
@@ -268,7 +270,9 @@ package struct NBDHandshake: Sendable {
         let nameLength = Int(data.readBE(at: 0, bytes: 4))
         guard nameLength <= data.count &- 6 else { return nil }
         let count = Int(data.readBE(at: 4 &+ nameLength, bytes: 2))
-        guard data.count == 6 &+ nameLength &+ 2 &* count, let name = exportName(data[4..<4 &+ nameLength]) else { return nil }
+        guard data.count == 6 &+ nameLength &+ 2 &* count, let name = exportName(data[4..<4 &+ nameLength]) else {
+            return nil
+        }
         var wanted = WantedInfo()
         for index in 0..<count {
             switch data.readBE(at: 6 &+ nameLength &+ 2 &* index, bytes: 2) {

@@ -125,7 +125,8 @@ extension BlockAck {
         guard isArea(sector, byteCount, atMost: Limits.discardSectors) else {
             throw .badField(command: header.command.rawValue)
         }
-        self.init(sector: Sector(sector), blockID: body.readBE64(at: 8), byteCount: byteCount, sequence: body.readBE32(at: 20))
+        self.init(
+            sector: Sector(sector), blockID: body.readBE64(at: 8), byteCount: byteCount, sequence: body.readBE32(at: 20))
     }
 }
 

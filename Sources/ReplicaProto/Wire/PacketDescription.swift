@@ -25,7 +25,8 @@ extension Packet {
         case .dataRequest(let request), .resyncDataRequest(let request), .thinResyncRequest(let request),
             .verifyRequest(let request):
             request.fields
-        case .checksumResyncRequest(let request), .verifyReply(let request): request.fields + " digest \(payloadLength) bytes"
+        case .checksumResyncRequest(let request), .verifyReply(let request):
+            request.fields + " digest \(payloadLength) bytes"
         case .receiveAck(let ack), .writeAck(let ack), .resyncWriteAck(let ack), .superseded(let ack), .negativeAck(let ack),
             .negativeDataReply(let ack), .negativeResyncReply(let ack), .resyncIsInSync(let ack), .resyncCancel(let ack),
             .retryWrite(let ack):
@@ -187,7 +188,8 @@ private func stateWords(_ word: UInt32, mask: UInt32 = .max) -> String {
         let text = bitNames(
             flags & ~0x1ffff,
             [
-                (1 << 17, "susp"), (1 << 18, "aftr_isp"), (1 << 19, "peer_isp"), (1 << 20, "user_isp"), (1 << 21, "susp_nod"),
+                (1 << 17, "susp"), (1 << 18, "aftr_isp"), (1 << 19, "peer_isp"), (1 << 20, "user_isp"),
+                (1 << 21, "susp_nod"),
                 (1 << 22, "susp_fen"),
             ])
         words.append("flags \(text)")

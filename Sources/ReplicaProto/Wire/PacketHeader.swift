@@ -56,7 +56,8 @@ package struct PacketHeader: Equatable, Sendable {
     ///
     /// - Returns: nil if the header is not complete yet.
     /// - Throws: whatever makes the stream unusable; there is no way to find the next packet.
-    package static func decode(_ bytes: RawSpan, stream: StreamKind, format: WireFormat) throws(PacketError) -> PacketHeader? {
+    package static func decode(_ bytes: RawSpan, stream: StreamKind, format: WireFormat) throws(PacketError) -> PacketHeader?
+    {
         let headerSize = size(in: format)
         guard bytes.byteCount >= headerSize else { return nil }
         let magic = bytes.readBE32(at: 0)

@@ -30,7 +30,8 @@ package struct PacketStreamPrinter: Sendable {
             offset &+= UInt64(skipped)
             guard skip == 0, position < bytes.byteCount || !pending.isEmpty else { return }
             do throws(PacketError) {
-                guard let header = try head(bytes, &position), gather(header.headerSize &+ header.fixedLength, bytes, &position)
+                guard let header = try head(bytes, &position),
+                    gather(header.headerSize &+ header.fixedLength, bytes, &position)
                 else { return }
                 lines.append(try line(header))
                 offset &+= UInt64(pending.count)

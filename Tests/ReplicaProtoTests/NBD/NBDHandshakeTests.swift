@@ -40,7 +40,8 @@ import Testing
     @Test("NBD_OPT_INFO: the same and no requests; name and description where asked")
     func info() throws {
         let (server, replies) = talk(
-            fixedFlags + NBDTest.option(8) + NBDTest.exportRequest(6, "", info: [1, 2, 3, 77]) + NBDTest.exportRequest(7, "r0"))
+            fixedFlags + NBDTest.option(8) + NBDTest.exportRequest(6, "", info: [1, 2, 3, 77])
+                + NBDTest.exportRequest(7, "r0"))
         let all = try #require(replies)
         #expect(all.map(\.type) == [1, 3, 3, 3, 3, 1, 3, 3, 1])
         #expect(all[1].data.suffix(2) == [0x05, 0xed], "with structured replies reads need not be in fragments")
@@ -96,7 +97,8 @@ import Testing
         #expect(server.steps == [.wantsList])
     }
 
-    @Test("options that we don't have are declined, one by one", arguments: [0, 4, 5, 9, 10, 11, 12, 0x8000_0000] as [UInt32])
+    @Test(
+        "options that we don't have are declined, one by one", arguments: [0, 4, 5, 9, 10, 11, 12, 0x8000_0000] as [UInt32])
     func unknown(code: UInt32) throws {
         let (_, replies) = talk(fixedFlags + NBDTest.option(code, [1, 2, 3]) + NBDTest.option(2))
         #expect(replies?.map(\.type) == [0x8000_0001, 1])
@@ -199,7 +201,8 @@ import Testing
                 }
             }
             for _ in 0..<Int.random(in: 0...6, using: &random) {
-                bytes[Int.random(in: 0..<min(bytes.count, 200), using: &random)] ^= 1 << UInt8.random(in: 0...7, using: &random)
+                bytes[Int.random(in: 0..<min(bytes.count, 200), using: &random)] ^=
+                    1 << UInt8.random(in: 0...7, using: &random)
             }
             var server = NBDTestServer()
             var position = 0

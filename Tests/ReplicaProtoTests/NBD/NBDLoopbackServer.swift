@@ -122,7 +122,8 @@ final class NBDLoopbackServer: @unchecked Sendable {
                 output += data
             } else if !request.flags.contains(.dontFragment) && data.allSatisfy({ $0 == 0 }) {
                 append(&output) {
-                    NBDReply.encodeHole(cookie: request.cookie, offset: request.offset, length: request.length, isLast: true, into: &$0)
+                    NBDReply.encodeHole(
+                        cookie: request.cookie, offset: request.offset, length: request.length, isLast: true, into: &$0)
                 }
             } else {
                 // Two chunks where the client allows it, and the end on its own.

@@ -114,8 +114,11 @@ import Testing
     func random(seed: UInt64) {
         var random = SeededGenerator(seed: seed)
         for _ in 0..<20_000 {
-            let offset = Bool.random(using: &random) ? random.next() : UInt64.random(in: 0...Self.size, using: &random) & ~511
-            let length = Bool.random(using: &random) ? UInt32(truncatingIfNeeded: random.next()) : 512 << UInt32.random(in: 0...12, using: &random)
+            let offset =
+                Bool.random(using: &random) ? random.next() : UInt64.random(in: 0...Self.size, using: &random) & ~511
+            let length =
+                Bool.random(using: &random)
+                ? UInt32(truncatingIfNeeded: random.next()) : 512 << UInt32.random(in: 0...12, using: &random)
             let bytes = NBDTest.request(
                 UInt16.random(in: 0...9, using: &random), flags: UInt16.random(in: 0...31, using: &random), offset: offset,
                 length: length)
@@ -187,7 +190,9 @@ import Testing
 
     @Test("error numbers are the protocol's")
     func errors() {
-        let numbers: [(ClientError, UInt32)] = [(.notPermitted, 1), (.io, 5), (.invalid, 22), (.noSpace, 28), (.shutdown, 108)]
+        let numbers: [(ClientError, UInt32)] = [
+            (.notPermitted, 1), (.io, 5), (.invalid, 22), (.noSpace, 28), (.shutdown, 108),
+        ]
         for (error, number) in numbers { #expect(NBDError(error).rawValue == number) }
         #expect(NBDError.allCases.map(\.rawValue) == [1, 5, 12, 22, 28, 75, 95, 108])
     }

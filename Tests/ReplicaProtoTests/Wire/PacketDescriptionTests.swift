@@ -53,7 +53,8 @@ import Testing
         }
         #expect(line(0x3, 0x1) == "P_STATE_CHG_REQ vol 3 mask 0x00000003 val 0x00000001: role Primary")
         #expect(
-            line(0x1e1f0, 0xa010) == "P_STATE_CHG_REQ vol 3 mask 0x0001e1f0 val 0x0000a010: conn Disconnecting pdsk Outdated")
+            line(0x1e1f0, 0xa010) == "P_STATE_CHG_REQ vol 3 mask 0x0001e1f0 val 0x0000a010: conn Disconnecting pdsk Outdated"
+        )
     }
 
     @Test("a stream prints the same lines however its bytes arrive", arguments: [1, 3, 16, 4096])

@@ -16,7 +16,8 @@ struct PacketExample: CustomTestStringConvertible, Sendable {
 
     static let all: [PacketExample] = [
         PacketExample(name: "P_INITIAL_DATA", format: .initial, hex: "83740267fff20000", packet: .initialData),
-        PacketExample(name: "P_INITIAL_META", stream: .meta, format: .initial, hex: "83740267fff10000", packet: .initialMeta),
+        PacketExample(
+            name: "P_INITIAL_META", stream: .meta, format: .initial, hex: "83740267fff10000", packet: .initialMeta),
         PacketExample(
             name: "P_CONNECTION_FEATURES", format: .initial,
             hex: "83740267 fffe0048 00000056 0000000f 00000065 00000000" + String(repeating: "00", count: 56),
@@ -48,7 +49,8 @@ struct PacketExample: CustomTestStringConvertible, Sendable {
                 """,
             packet: .sizes(
                 SizesPacket(
-                    diskSize: 0x20_0000, userSize: 0x10_0000, currentSize: 0x1f_0000, maximumRequest: 1 << 20, resizeFlags: 2,
+                    diskSize: 0x20_0000, userSize: 0x10_0000, currentSize: 0x1f_0000, maximumRequest: 1 << 20,
+                    resizeFlags: 2,
                     limits: nil))),
         PacketExample(
             name: "P_UUIDS",
@@ -173,7 +175,8 @@ struct PacketExample: CustomTestStringConvertible, Sendable {
 
     static func sync(verify: String = "", checksum: String = "") -> SyncParameters {
         SyncParameters(
-            resyncRate: 250, verifyAlgorithm: verify, checksumAlgorithm: checksum, planAhead: 0, delayTarget: 0, fillTarget: 0,
+            resyncRate: 250, verifyAlgorithm: verify, checksumAlgorithm: checksum, planAhead: 0, delayTarget: 0,
+            fillTarget: 0,
             maximumRate: 0)
     }
 }
@@ -212,7 +215,9 @@ struct PacketExample: CustomTestStringConvertible, Sendable {
             let format = WireFormat(version: version, features: [])
             let packet = Packet.data(DataPacket(sector: Sector(0), blockID: 1, sequence: 1, flags: flags, byteCount: 512))
             let bytes = WireTest.encode(packet, payloadLength: 512, format: format)
-            guard case .data(let data)? = try WireTest.decode(bytes, stream: .data, format: format)?.packet else { return nil }
+            guard case .data(let data)? = try WireTest.decode(bytes, stream: .data, format: format)?.packet else {
+                return nil
+            }
             return data.flags
         }
         #expect(try! sent(all, 101) == all)

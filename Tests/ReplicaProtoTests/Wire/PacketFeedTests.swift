@@ -96,7 +96,9 @@ import Testing
                 integrityDigestSize: [0, 4, 20, 64].randomElement(using: &random)!)
             if command.shape.sinceVersion == 0 { format = .initial }
             let form: PacketHeaderTests.Form = format.version >= 100 ? .h100 : .h80
-            let lengths = [0, 4, 5, 8, 16, 24, 25, 28, 32, 44, 48, 56, 72, 88, 132, 148, 536, 540, 556, 600, 604, 1000, 4080]
+            let lengths = [
+                0, 4, 5, 8, 16, 24, 25, 28, 32, 44, 48, 56, 72, 88, 132, 148, 536, 540, 556, 600, 604, 1000, 4080,
+            ]
             let length = lengths.randomElement(using: &random)!
             let bytes =
                 PacketHeaderTests.header(form, command.rawValue, length: UInt32(length))

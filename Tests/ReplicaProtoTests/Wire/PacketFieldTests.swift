@@ -70,8 +70,9 @@ import Testing
     func names() throws {
         let name = [UInt8](repeating: 0x61, count: 64)
         let bytes = PacketHeaderTests.header(.h100, 0x0b, length: 88) + [UInt8](repeating: 0, count: 24) + name
-        guard case .protocolParameters(let parameters)? = try WireTest.decode(
-            bytes, stream: .data, format: WireTest.format101)?.packet
+        guard
+            case .protocolParameters(let parameters)? = try WireTest.decode(
+                bytes, stream: .data, format: WireTest.format101)?.packet
         else {
             Issue.record("no packet")
             return

@@ -61,7 +61,8 @@ import Testing
         for count in 0..<16 {
             #expect(try WireTest.header(Array(good[..<count]), stream: .data, format: WireTest.format101) == nil)
         }
-        func error(_ bytes: [UInt8], _ stream: StreamKind = .data, _ format: WireFormat = WireTest.format101) -> PacketError? {
+        func error(_ bytes: [UInt8], _ stream: StreamKind = .data, _ format: WireFormat = WireTest.format101) -> PacketError?
+        {
             do throws(PacketError) {
                 _ = try WireTest.header(bytes, stream: stream, format: format)
                 return nil

@@ -36,7 +36,8 @@ import Testing
     private func clearedPad(_ bytes: [UInt8], _ header: PacketHeader) -> [UInt8] {
         let pad: Int
         switch header.command {
-        case .dataRequest, .resyncDataRequest, .thinResyncRequest, .verifyRequest, .verifyReply, .checksumResyncRequest: pad = 20
+        case .dataRequest, .resyncDataRequest, .thinResyncRequest, .verifyRequest, .verifyReply, .checksumResyncRequest:
+            pad = 20
         case .outOfSync, .resyncDeallocated: pad = 12
         default: return bytes
         }
@@ -53,10 +54,12 @@ import Testing
         }
         switch packet {
         case .data(let data):
-            expect("sector=\(data.sector.value) block_id=\(hex(data.blockID)) seq=\(data.sequence) flags=\(flags(data.flags))")
+            expect(
+                "sector=\(data.sector.value) block_id=\(hex(data.blockID)) seq=\(data.sequence) flags=\(flags(data.flags))")
             #expect(Int(data.byteCount) == message.bulkLength)
         case .dataReply(let data), .resyncDataReply(let data):
-            expect("sector=\(data.sector.value) block_id=\(id(data.blockID)) seq=\(data.sequence) flags=\(flags(data.flags))")
+            expect(
+                "sector=\(data.sector.value) block_id=\(id(data.blockID)) seq=\(data.sequence) flags=\(flags(data.flags))")
             #expect(Int(data.byteCount) == message.bulkLength)
         case .trim(let area), .zeroes(let area), .writeSame(let area):
             expect(
@@ -104,7 +107,8 @@ import Testing
                     + names(p.flags.rawValue, ["DISCARD_MY_DATA", "CRASHED_PRIMARY", "INCONSISTENT", "SKIP_INITIAL_SYNC"]))
         case .sizes(let p):
             var words = "d_size=\(p.diskSize) u_size=\(p.userSize) c_size=\(p.currentSize) max_bio_size=\(p.maximumRequest)"
-            words += " queue_order_type=\(p.queueOrderType) dds_flags=\(names(UInt64(p.resizeFlags), ["FORCED", "NO_RESYNC"]))"
+            words +=
+                " queue_order_type=\(p.queueOrderType) dds_flags=\(names(UInt64(p.resizeFlags), ["FORCED", "NO_RESYNC"]))"
             if let q = p.limits {
                 words += " qlim: physical=\(q.physicalBlockSize) logical=\(q.logicalBlockSize) align=\(q.alignmentOffset)"
                 words += " io_min=\(q.minimumIO) io_opt=\(q.optimalIO) discard=\(q.discardEnabled ? 1 : 0)"
