@@ -98,7 +98,8 @@ package struct ActivityLog: Equatable, Sendable {
     }
 
     /// Says where the ring is and which number comes next. A ring that still holds updates must be continued with the
-    /// newest number plus one; an initialised one may start anywhere (`metadata.md` 5.4).
+    /// newest number plus one (`metadata.md` 5.4). An initialised one starts at its first place, with a multiple of the
+    /// ring's blocks: only there is a torn first transaction taken for an empty log (`metadata.md` 4.9).
     package mutating func setRing(_ geometry: ActivityLogGeometry, startingNumber: UInt32) {
         invariant(frozen == nil, "the ring stays while a transaction is written")
         self.geometry = geometry

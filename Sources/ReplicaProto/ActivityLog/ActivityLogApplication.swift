@@ -30,8 +30,6 @@ package struct ActivityLogApplication: Equatable, Sendable {
     package var corruptBlocks = 0
     /// The log could not be read, but the node was no Primary, so nothing depends on it.
     package var ignoredError: ActivityLogApplicationError?
-    /// The number after the newest one in the ring; 0 if there was none.
-    package var nextNumber: UInt32 = 0
 
     /// Bytes of bitmap per extent.
     package static let bytesPerExtent = 128
@@ -47,7 +45,6 @@ package struct ActivityLogApplication: Equatable, Sendable {
         switch replay.outcome {
         case .updates(let hot):
             initialisesRing = true
-            nextNumber = (replay.newestNumber ?? .max) &+ 1
             if wasPrimary {
                 // The bitmap of the last agreed size, in whole pages of 32 extents.
                 let pages = superblock.lastAgreedSectors / 262_144 + (superblock.lastAgreedSectors % 262_144 == 0 ? 0 : 1)

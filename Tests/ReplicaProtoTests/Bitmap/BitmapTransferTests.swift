@@ -24,6 +24,14 @@ import Testing
         return bitmap
     }
 
+    private func bytes(of bitmap: DirtyBitmap) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: bitmap.wordCount * 8)
+        var span = bytes.mutableSpan
+        var raw = span.mutableBytes
+        bitmap.copyWords(from: 0, into: &raw)
+        return bytes
+    }
+
     @Test(arguments: examples) func workedExamples(runs: [UInt64], startsSet: Bool, payload: [UInt8]) throws {
         let bitmap = Self.bitmap(runs, startsSet: startsSet)
         let chunk = try #require(BitmapRunLength.encode(bitmap, from: 0, room: 4079))
@@ -33,7 +41,7 @@ import Testing
         #expect(result.end == bitmap.bits)
         #expect(result.changed == Int(bitmap.weight))
         #expect(decoded.weight == bitmap.weight)
-        #expect((0..<bitmap.bits).allSatisfy { decoded.isSet(BitmapBlock($0)) == bitmap.isSet(BitmapBlock($0)) })
+        #expect(bytes(of: decoded) == bytes(of: bitmap))
     }
 
     static let words: [(UInt64, UInt64, UInt64)] = [
@@ -100,8 +108,8 @@ import Testing
     /// Whatever the mixture, the receiver ends with the union; both ends know when it is over.
     @Test(arguments: Seeds.thisRun) func unionArrives(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
-        for _ in 0..<30 {
-            let bits = UInt64.random(in: 1...400_000, using: &generator)
+        for _ in 0..<12 {
+            let bits = UInt64.random(in: 1...200_000, using: &generator)
             func random() -> DirtyBitmap {
                 var bitmap = DirtyBitmap(bits: bits)
                 var position: UInt64 = 0
@@ -118,7 +126,7 @@ import Testing
             let ours = random()
             var theirs = random()
             var expected = theirs
-            for bit in 0..<bits where ours.isSet(BitmapBlock(bit)) { expected.setRun(from: BitmapBlock(bit), count: 1) }
+            expected.merge(bytes(of: ours).span.bytes, atWord: 0)
             let maximum = [4088, 4080, 64, 9].randomElement(using: &generator)!
             var sender = BitmapSender()
             var receiver = BitmapReceiver()
@@ -139,7 +147,7 @@ import Testing
             }
             #expect(isDone && receiver.isDone)
             #expect(theirs.weight == expected.weight)
-            #expect((0..<bits).allSatisfy { theirs.isSet(BitmapBlock($0)) == expected.isSet(BitmapBlock($0)) })
+            #expect(bytes(of: theirs) == bytes(of: expected))
         }
     }
 
@@ -180,7 +188,7 @@ import Testing
     /// No bytes trap the decoder, and none set a bit past the end.
     @Test(arguments: Seeds.thisRun) func anyBytesAreAnswered(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
-        for _ in 0..<3000 {
+        for _ in 0..<1000 {
             let bits = UInt64.random(in: 0...3000, using: &generator)
             var bitmap = DirtyBitmap(bits: bits)
             var bytes = (0..<Int.random(in: 0...40, using: &generator)).map { _ in

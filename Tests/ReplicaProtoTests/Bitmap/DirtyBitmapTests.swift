@@ -93,16 +93,16 @@ import Testing
     /// Every operation against a set of numbers; pages against what a copy of them said before.
     @Test(arguments: Seeds.thisRun) func agreesWithASet(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
-        var sectors = UInt64.random(in: 1...900_000, using: &generator)
+        var sectors = UInt64.random(in: 1...400_000, using: &generator)
         var bits = DirtyBitmap.bits(forDeviceSectors: sectors)
         var bitmap = DirtyBitmap(bits: bits)
         var model = [Bool](repeating: false, count: Int(bits))
         var written = pages(of: bitmap)
-        for step in 0..<400 {
+        for step in 0..<120 {
             let start = UInt64.random(in: 0..<sectors + 20, using: &generator)
             let count = UInt32.random(in: 0...(step % 3 == 0 ? 300_000 : 60), using: &generator)
             let range = SectorRange(start, count)
-            let end = min(start + UInt64(count), sectors)
+            var end: UInt64 { min(start + UInt64(count), sectors) }
             func touches(_ bit: Int) -> Bool { UInt64(bit) * 8 < end && UInt64(bit) * 8 + 8 > start && start < end }
             func covers(_ bit: Int) -> Bool {
                 UInt64(bit) * 8 >= start && min(UInt64(bit) * 8 + 8, sectors) <= end && start < end
@@ -135,7 +135,7 @@ import Testing
                 }
                 #expect(bitmap.merge(other.span.bytes, atWord: word) == changed)
             default:
-                sectors = UInt64.random(in: 1...900_000, using: &generator)
+                sectors = UInt64.random(in: 1...400_000, using: &generator)
                 let settingNew = Bool.random(using: &generator)
                 let newBits = DirtyBitmap.bits(forDeviceSectors: sectors)
                 model = Array(model.prefix(Int(newBits)))
@@ -146,8 +146,11 @@ import Testing
                 written += Array(repeating: [], count: bitmap.pageCount - written.count)
             }
             #expect(bitmap.weight == UInt64(model.count { $0 }))
-            #expect(bitmap.countSet(in: range) == model.indices.count { model[$0] && touches($0) })
-            #expect(bitmap.isAnySet(in: range) == model.indices.contains { model[$0] && touches($0) })
+            let asked = model.indices.count {
+                model[$0] && UInt64($0) * 8 < start + UInt64(count) && UInt64($0) * 8 + 8 > start
+            }
+            #expect(bitmap.countSet(in: range) == (count == 0 ? 0 : asked))
+            #expect(bitmap.isAnySet(in: range) == (count != 0 && asked > 0))
             let from = UInt64.random(in: 0...bits, using: &generator)
             #expect(bitmap.nextSet(from: BitmapBlock(from))?.value == model[Int(from)...].firstIndex(of: true).map(UInt64.init))
             #expect(
