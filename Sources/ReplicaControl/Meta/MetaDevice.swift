@@ -19,6 +19,8 @@ final class MetaDevice {
     private static let transferBytes = 1 << 20
     /// `F_OFD_SETLK` of Linux, which Glibc's overlay leaves out.
     private static let setOpenFileLock: Int32 = 37
+    /// A second's worth.
+    private static let lockAttempts = 20
 
     let path: String
     let size: UInt64
@@ -68,8 +70,15 @@ final class MetaDevice {
             request.l_whence = Int16(SEEK_SET)
             request.l_start = off_t(clamping: lock.start)
             request.l_len = off_t(clamping: lock.length)
-            if fcntl(opened, Self.setOpenFileLock, &request) != 0 {
+            // Somebody who only looks is gone soon.
+            var attempts = 0
+            while fcntl(opened, Self.setOpenFileLock, &request) != 0 {
                 let number = errno
+                attempts += 1
+                if attempts < Self.lockAttempts && (number == EAGAIN || number == EACCES || number == EINTR) {
+                    usleep(50_000)
+                    continue
+                }
                 close(opened)
                 throw MetaFailure(
                     20, "\(path): \(errorText(number == EAGAIN || number == EACCES ? EBUSY : number))\(Self.busyHint)")
