@@ -26,7 +26,9 @@ extension Resource {
         let waiting = deferred
         deferred = []
         for entry in waiting {
-            if mustWait(entry.command), now < entry.until {
+            if let notBefore = entry.notBefore, now < notBefore {
+                deferred.append(entry)
+            } else if mustWait(entry.command), now < entry.until {
                 deferred.append(entry)
             } else if mustWait(entry.command) {
                 answer(entry.id, code(.inTransientState))
@@ -43,6 +45,24 @@ extension Resource {
         guard now < limit else { return false }
         deferred.append(DeferredCommand(id: id, command: command, until: limit))
         if !timers.isSet(.retry) { timers.set(.retry, now + .milliseconds(200)) }
+        return true
+    }
+
+    /// Another Primary may be one that died a moment ago: it is pinged, and the promotion tried once more when it
+    /// has had its time to answer.
+    private mutating func waitsForDeadPrimary(_ id: CommandID, _ v: Int, _ command: ControlCommand) -> Bool {
+        guard volumes[v].state.connection.isConnected, judge(v, { $0.role = .primary }) == .twoPrimaries
+        else { return false }
+        sendPing()
+        let patience = TimeSpan.deciseconds(link.options.pingTimeout + 1)
+        if !link.isPingOverdue {
+            link.isPingOverdue = true
+            link.pingSentAt = now
+            timers.set(.ping, now + .deciseconds(link.options.pingTimeout))
+        }
+        deferred.append(
+            DeferredCommand(id: id, command: command, until: now + .seconds(20), notBefore: now + patience))
+        timers.set(.retry, now + patience)
         return true
     }
 
@@ -78,6 +98,7 @@ extension Resource {
                 {
                     return
                 }
+                if until == nil, core.waitsForDeadPrimary(id, v, command) { return }
                 core.promote(id, v, force: force)
             }
         case .secondary(let number): withVolume(id, number) { core, v in core.demote(id, v) }
@@ -371,6 +392,8 @@ struct DeferredCommand {
     var id: CommandID
     var command: ControlCommand
     var until: Instant
+    /// Pointless before this moment.
+    var notBefore: Instant?
 }
 
 extension CommandID {

@@ -21,11 +21,21 @@ extension Resource {
         checkWaiters()
     }
 
+    /// No resync runs, and none is owed: a copy that is known to be inconsistent beside a good one is about to get it.
+    private func isInSync(_ v: Int) -> Bool {
+        let state = volumes[v].state
+        guard state.connection == .connected else { return false }
+        switch (state.disk, state.peerDisk) {
+        case (.upToDate, .inconsistent), (.inconsistent, .upToDate): return false
+        default: return true
+        }
+    }
+
     mutating func checkWaiters() {
         var left: [Waiter] = []
         for waiter in waiters {
             let state = volumes[waiter.volume].state.connection
-            let isThere = waiter.forSync ? state == .connected : state.isConnected
+            let isThere = waiter.forSync ? isInSync(waiter.volume) : state.isConnected
             if isThere || (state == .standAlone && !waiter.afterSplitBrain) {
                 answer(waiter.command, .success)
             } else if let until = waiter.until, until <= now {
