@@ -1,1 +1,49 @@
+import Foundation
+import ReplicaProto
 import ReplicaSim
+
+/// `replsim run SEED [--trace] [--mutation NAME]`, `replsim many FROM COUNT [--mutation NAME]`.
+var words = Array(CommandLine.arguments.dropFirst())
+let traces = words.contains("--trace")
+words.removeAll { $0 == "--trace" }
+var mutation: CoreMutation?
+if let position = words.firstIndex(of: "--mutation"), position + 1 < words.count {
+    mutation = CoreMutation.allCases.first { "\($0)" == words[position + 1] }
+    guard mutation != nil else {
+        print("unknown mutation \(words[position + 1]); known: \(CoreMutation.allCases.map { "\($0)" }.joined(separator: " "))")
+        exit(20)
+    }
+    words.removeSubrange(position...position + 1)
+}
+
+switch (words.first, words.count) {
+case ("run", 2):
+    guard let seed = UInt64(words[1]) else { break }
+    let scenario = Scenario(seed: seed)
+    print("seed \(seed): \(scenario.summary)")
+    let cluster = Cluster(scenario: scenario, mutation: mutation, traces: traces)
+    let violation = cluster.run()
+    if traces { print(cluster.trace.joined(separator: "\n")) }
+    print(violation.map { "seed \(seed): \($0)" } ?? "seed \(seed): every rule held, \(cluster.stepCount) steps")
+    exit(violation == nil ? 0 : 1)
+case ("many", 3):
+    guard let from = UInt64(words[1]), let count = UInt64(words[2]) else { break }
+    let start = Date()
+    var failures = 0
+    var steps = 0
+    for seed in from..<from + count {
+        let cluster = Cluster(scenario: Scenario(seed: seed), mutation: mutation)
+        if let violation = cluster.run() {
+            failures += 1
+            print("seed \(seed): \(violation)")
+        }
+        steps += cluster.stepCount
+    }
+    let seconds = Date().timeIntervalSince(start)
+    print("\(count) seeds, \(failures) failed, \(steps) steps, \(Int(Double(count) / seconds)) seeds/s")
+    exit(failures == 0 ? 0 : 1)
+default:
+    break
+}
+print("usage: replsim run SEED [--trace] [--mutation NAME]\n       replsim many FROM COUNT [--mutation NAME]")
+exit(20)

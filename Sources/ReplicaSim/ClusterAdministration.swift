@@ -1,0 +1,329 @@
+import ReplicaProto
+
+/// The people and the cluster manager: they start, promote, connect, pull plugs, and in the end put everything right.
+extension Cluster {
+    // MARK: Processes
+
+    func start(_ node: SimNode) {
+        trace { "\(node.name): process starts" }
+        node.forgetProcess()
+        node.isRunning = true
+        node.hasPower = true
+        node.core = Resource(name: "r0", seed: (random.next(), random.next(), random.next(), random.next()))
+        node.core.mutation = mutation
+        node.commands = [.newMinor(Self.volume, minor: 0), attachCommand, connectCommand()]
+        if !scenario.startsInSync, !hasBeenEqual, !promotedByForce, node.index == 0 {
+            promotedByForce = true
+            node.commands.append(.primary(Self.volume, force: true))
+        }
+        queue.add(.nextCommand(node: node.index, life: node.life), at: now + random.delay(.milliseconds(0), .milliseconds(20)))
+    }
+
+    /// SIGKILL: the kernel closes the sockets, the disk cache lives.
+    func kill(_ node: SimNode) {
+        guard node.isRunning else { return }
+        trace { "\(node.name): killed" }
+        primaryIsLost(node)
+        abandonOperations(node)
+        dropSockets(node, silently: false)
+        abandonRequests(node)
+        node.forgetProcess()
+        loadStableLog(node)
+        checkCoverage("kill of \(node.name)")
+        scheduleRestart(node)
+    }
+
+    func cutPower(_ node: SimNode) {
+        guard node.hasPower else { return }
+        trace { "\(node.name): power cut" }
+        let wasPrimary = state(node)?.role == .primary
+        primaryIsLost(node)
+        abandonOperations(node)
+        dropSockets(node, silently: true)
+        abandonRequests(node)
+        node.forgetProcess()
+        node.hasPower = false
+        node.data.cutPower(random: &random)
+        node.metadata.cutPower(random: &random)
+        let other = peer(of: node)
+        if !isForked, isCurrent[other.index], other.isRunning, !(isPromisedLoosely && wasPrimary) { isCurrent[node.index] = false }
+        if wasPrimary || isCurrent[node.index] || isForked {
+            // What was never flushed may be gone from the only copy that counts.
+            let which = history(node)
+            for sector in histories[which].touched {
+                histories[which].revive(Int(sector), node.data.current[Int(sector)], at: now)
+            }
+        }
+        loadStableLog(node)
+        checkCoverage("power cut of \(node.name)")
+        scheduleRestart(node)
+    }
+
+    /// Under A and B answers run ahead of the peer: only the primary itself has all that it promised.
+    private var isPromisedLoosely: Bool { scenario.net.replicationProtocol != .c }
+
+    private func primaryIsLost(_ node: SimNode) {
+        guard isPromisedLoosely, !isForked, state(node)?.role == .primary else { return }
+        isCurrent[1 - node.index] = false
+    }
+
+    private func scheduleRestart(_ node: SimNode) {
+        queue.add(
+            .startProcess(node: node.index),
+            at: now + random.delay(.milliseconds(100), isHealing ? .seconds(1) : random.pick([.seconds(2), .seconds(30)])))
+    }
+
+    // MARK: Commands
+
+    private var attachCommand: ControlCommand {
+        .attach(
+            Self.volume,
+            DiskConfiguration(dataPath: "data", metadataPath: "metadata", index: .flexible, options: scenario.disk))
+    }
+
+    private func connectCommand(discardMyData: Bool = false) -> ControlCommand {
+        let address = SocketAddress(family: "ipv4", host: "simulated", port: 7788)
+        return .connect(
+            ConnectionConfiguration(local: address, remote: address, options: scenario.net, discardMyData: discardMyData))
+    }
+
+    func command(_ node: SimNode, _ commands: ControlCommand...) {
+        node.commands += commands
+        if node.pendingCommand == nil {
+            queue.add(.nextCommand(node: node.index, life: node.life), at: now + .milliseconds(1))
+        }
+    }
+
+    func sendNextCommand(_ node: SimNode) {
+        guard node.pendingCommand == nil, !node.commands.isEmpty else { return }
+        let command = node.commands.removeFirst()
+        let id = CommandID(node.nextCommand)
+        node.nextCommand += 1
+        node.pendingCommand = id
+        trace { "\(node.name): command \(Self.name(command))" }
+        step(node, .commandReceived(id, command))
+    }
+
+    func commandAnswered(_ node: SimNode, _ id: CommandID, _ answer: CommandAnswer) {
+        trace { "\(node.name) -> answer \(answer.code) \(answer.text)" }
+        guard node.pendingCommand == id else { return fail("\(node.name) answers command \(id.value), which is not open") }
+        node.pendingCommand = nil
+        node.lastAnswer = answer
+        if node.commands.isEmpty { node.isSetUp = true }
+        queue.add(
+            .nextCommand(node: node.index, life: node.life), at: now + random.delay(.milliseconds(0), .milliseconds(10)))
+    }
+
+    private static func name(_ command: ControlCommand) -> String {
+        switch command {
+        case .attach: "attach"
+        case .connect(let configuration): configuration.discardMyData ? "connect --discard-my-data" : "connect"
+        default: "\(command)"
+        }
+    }
+
+    // MARK: The plan
+
+    func schedulePlan() {
+        var moment = now + random.delay(.milliseconds(1200), .milliseconds(3000))
+        if scenario.kind == .splitBrain { return }
+        for index in scenario.steps.indices {
+            queue.add(.plan(index), at: moment)
+            moment = moment + random.pick([.milliseconds(3), .milliseconds(60), .milliseconds(900), .seconds(4), .seconds(15)])
+        }
+        healAt = moment + random.pick([.milliseconds(1), .seconds(1), .seconds(10)])
+    }
+
+    func perform(_ step: Scenario.Step) {
+        guard !isHealing else { return }
+        trace { "plan: \(step)" }
+        switch step {
+        case .kill(let node): kill(nodes[node])
+        case .cutPower(let node): cutPower(nodes[node])
+        case .cutBoth:
+            cutPower(nodes[0])
+            cutPower(nodes[1])
+        case .breakStream: breakStream()
+        case .part(let span):
+            part()
+            uniteAt = now + span
+        case .stall(let span): stall(span)
+        case .disconnect(let node): command(nodes[node], .disconnect(force: random.chance(20)))
+        case .detach(let node, let force): command(nodes[node], .detach(Self.volume, force: force))
+        case .failWrites(let node, let count): nodes[node].failingWrites += count
+        case .failReads(let node, let count): nodes[node].failingReads += count
+        case .failMetadata(let node): nodes[node].failingMetadata += 1
+        case .switchOver: wantsPrimary = 1 - (wantsPrimary ?? random.below(2))
+        case .demote: wantsPrimary = nil
+        case .promote: wantsPrimary = random.below(2)
+        case .pauseSync(let node): command(nodes[node], .pauseSync(Self.volume))
+        case .suspend: for node in nodes where state(node)?.role == .primary { command(node, .suspendIO(Self.volume)) }
+        case .invalidate(let node):
+            // Only where the other copy is whole.
+            let other = nodes[1 - node]
+            if let state = state(other), state.disk == .upToDate, isCurrent[1 - node], let own = self.state(nodes[node]),
+                own.role == .secondary, own.connection.isConnected
+            {
+                command(nodes[node], .invalidate(Self.volume))
+            }
+        }
+    }
+
+    // MARK: Looking after both nodes
+
+    func administrate() {
+        queue.add(.administrator, at: now + (isHealing ? .milliseconds(200) : random.delay(.milliseconds(100), .milliseconds(700))))
+        if networkIsParted, let uniteAt, now >= uniteAt { unite() }
+        if scenario.kind == .splitBrain { administrateSplitBrain() }
+        if !isHealing, let healAt, now >= healAt { heal() }
+        chooseReachablePrimary()
+        for node in nodes where node.isRunning && node.isSetUp && node.pendingCommand == nil && node.commands.isEmpty {
+            lookAfter(node)
+        }
+        if isHealing { checkSettled() }
+    }
+
+    func heal() {
+        trace { "administrator: heals everything" }
+        isHealing = true
+        healingSince = now
+        unite()
+        for node in nodes {
+            node.failingReads = 0
+            node.failingWrites = 0
+            node.failingMetadata = 0
+            if !node.isRunning { queue.add(.startProcess(node: node.index), at: now + .milliseconds(10)) }
+        }
+        if wantsPrimary == nil { wantsPrimary = random.below(2) }
+    }
+
+    /// Whoever should be primary is down or out of date: the other one, if that is neither.
+    private func chooseReachablePrimary() {
+        guard !isForked, let wanted = wantsPrimary else { return }
+        let node = nodes[wanted]
+        let other = nodes[1 - wanted]
+        let isUseless = !node.isRunning || (node.isSetUp && !isCurrent[wanted] && state(node)?.role == .secondary)
+        let otherIsGood = other.isRunning && other.isSetUp && isCurrent[1 - wanted]
+        if isUseless, otherIsGood, isHealing || random.chance(15) { wantsPrimary = 1 - wanted }
+    }
+
+    private func lookAfter(_ node: SimNode) {
+        guard let state = state(node) else { return }
+        let eager = isHealing || random.chance(15)
+        if state.disk == .diskless, eager, !node.isClosing { return command(node, attachCommand) }
+        if state.connection == .standAlone, eager, !node.sawSplitBrain { return command(node, connectCommand()) }
+        if state.suspendedByUser, eager { return command(node, .resumeIO(Self.volume)) }
+        if state.pausedByUser, eager { return command(node, .resumeSync(Self.volume)) }
+        if wantsPrimary == node.index || isForked {
+            let otherIsPrimary = self.state(peer(of: node))?.role == .primary
+            if state.role == .secondary, isForked || (isCurrent[node.index] && !otherIsPrimary) {
+                command(node, .primary(Self.volume, force: false))
+            }
+        } else if state.role == .primary {
+            demote(node)
+        }
+    }
+
+    func demote(_ node: SimNode) {
+        guard node.outstanding == 0 else { return }
+        if node.exportIsOpen {
+            node.exportIsOpen = false
+            later(node, .exportClosed(Self.volume), after: .milliseconds(0))
+        }
+        command(node, .secondary(Self.volume))
+    }
+
+    // MARK: Split brain
+
+    /// A quiet moment, a parted network, two primaries that write, and back together.
+    private func administrateSplitBrain() {
+        switch splitStage {
+        case .before:
+            guard requestsLeft <= scenario.requests * 2 / 3, nodes.allSatisfy({ $0.outstanding == 0 }), isQuietAndEqual else { return }
+            part()
+            uniteAt = nil
+            isForked = true
+            histories.append(histories[0])
+            splitStage = .apart(until: nil)
+        case .apart(nil):
+            guard nodes.allSatisfy({ state($0)?.role == .primary }) else { return }
+            splitStage = .apart(until: now + .seconds(random.between(1, 40)))
+        case .apart(let until?):
+            if now < until {
+                if random.chance(5) { random.chance(50) ? kill(nodes[random.below(2)]) : cutPower(nodes[random.below(2)]) }
+                if requestsLeft > 0 { return }
+            }
+            guard nodes.allSatisfy({ $0.isRunning && state($0)?.role == .primary || $0.outstanding == 0 }) else { return }
+            unite()
+            splitStage = .together(since: now)
+        case .together(let since):
+            if !splitBrainSeen {
+                if now.since(since) > .seconds(200) { fail("split brain was not noticed: \(describeStates())") }
+                return
+            }
+            guard nodes.allSatisfy({ $0.isRunning && $0.isSetUp && $0.outstanding == 0 }) else { return }
+            for node in nodes {
+                for sector in histories[node.index].touched
+                where !histories[node.index].mayHold(Int(sector), node.data.current[Int(sector)]) {
+                    return fail("data of \(node.name) was overwritten before the split brain was resolved")
+                }
+            }
+            splitStage = .resolving(survivor: random.below(2), step: 0)
+        case .resolving(let survivor, let step): resolve(survivor: survivor, step: step)
+        case .resolved: break
+        }
+    }
+
+    private func resolve(survivor: Int, step: Int) {
+        let victim = nodes[1 - survivor]
+        let keeper = nodes[survivor]
+        guard nodes.allSatisfy({ $0.isRunning && $0.isSetUp && $0.pendingCommand == nil && $0.commands.isEmpty }) else { return }
+        switch step {
+        case 0:
+            wantsPrimary = survivor
+            requestsLeft = 0
+            if state(victim)?.role == .primary { return demote(victim) }
+            guard keeper.outstanding == 0, victim.outstanding == 0 else { return }
+            isForked = false
+            histories = [histories[survivor]]
+            isCurrent = [survivor == 0, survivor == 1]
+            command(victim, .disconnect(force: false))
+            command(keeper, .disconnect(force: false))
+            splitStage = .resolving(survivor: survivor, step: 1)
+        case 1:
+            command(victim, connectCommand(discardMyData: true))
+            splitStage = .resolving(survivor: survivor, step: 2)
+        default:
+            splitBrainSeen = false
+            for node in nodes { node.sawSplitBrain = false }
+            splitStage = .resolved
+            requestsLeft = 20
+            heal()
+            for node in nodes where node.export.isPrimary { scheduleClient(node) }
+        }
+    }
+
+    var isQuietAndEqual: Bool {
+        nodes.allSatisfy { node in
+            guard let state = state(node) else { return false }
+            return state.connection == .connected && state.disk == .upToDate && state.peerDisk == .upToDate
+        }
+    }
+
+    func describeStates() -> String {
+        nodes.map { node in
+            "\(node.name) \(state(node).map(\.summary) ?? "down")"
+                + (node.pendingCommand == nil ? "" : " (command pending)") + " outstanding \(node.outstanding)"
+        }.joined(separator: ", ")
+    }
+}
+
+/// How far a split brain scenario has come.
+enum SplitStage {
+    case before
+    /// nil: not both are primary yet.
+    case apart(until: Instant?)
+    case together(since: Instant)
+    case resolving(survivor: Int, step: Int)
+    case resolved
+}

@@ -1,0 +1,195 @@
+import ReplicaProto
+
+/// The rules of `design.md` section 5, checked while it happens and when everything is quiet.
+extension Cluster {
+    // MARK: After every step
+
+    /// Keeps track of who has everything that clients were promised.
+    func watch(_ node: SimNode) {
+        guard let own = state(node) else { return }
+        let other = peer(of: node)
+        if !isForked, own.role == .primary, hasBeenEqual {
+            let isReplicated = own.connection.isConnected && own.peerDisk == .upToDate
+            if !isReplicated { isCurrent[other.index] = false }
+            if own.disk != .upToDate { isCurrent[node.index] = false }
+        }
+        guard own.disk == .upToDate, own.peerDisk == .upToDate, own.connection == .connected, let theirs = state(other),
+            theirs.disk == .upToDate, theirs.peerDisk == .upToDate, theirs.connection == .connected
+        else { return }
+        hasBeenEqual = true
+        if !isForked, isCurrent[0] || isCurrent[1] { isCurrent = [true, true] }
+    }
+
+    // MARK: The activity log
+
+    /// What the platter's ring says is hot.
+    func loadStableLog(_ node: SimNode) {
+        let ring = Array(node.metadata.stable[1..<1 + node.metadata.logBlocks].joined())
+        let replay = ActivityLogReplay(
+            ring: ring, geometry: ActivityLogGeometry(stripes: 1, stripeBlocks: UInt32(node.metadata.logBlocks)))
+        node.stableHot = []
+        if case .updates(let hot) = replay.outcome { node.stableHot = hot }
+    }
+
+    func metadataBecameStable(_ node: SimNode, _ blocks: [Int]) {
+        let logBlocks = blocks.filter { $0 >= 1 && $0 <= node.metadata.logBlocks }
+        guard !logBlocks.isEmpty else { return }
+        let before = node.stableHot
+        loadStableLog(node)
+        // Who leaves the log must not differ, or be in a bitmap.
+        for extent in before where !node.stableHot.contains(extent) {
+            let first = Int(extent) * 1024
+            checkCoverage("eviction of extent \(extent) on \(node.name)", blocks: first..<first + 1024)
+        }
+    }
+
+    /// Rule 1: data is written only where the log on the platter is hot.
+    func checkWrite(_ node: SimNode, _ tag: DiskTag, _ range: SectorRange) {
+        guard range.end.value <= scenario.sectors, range.count > 0 else {
+            return fail("\(node.name) writes beyond the end: \(range)")
+        }
+        guard case .client = tag else { return }
+        let first = ActivityLogExtent(containing: range.start).value
+        let last = ActivityLogExtent(containing: Sector(range.end.value - 1)).value
+        for extent in first...last where !node.stableHot.contains(extent) {
+            fail("\(node.name) writes \(range.start.value)+\(range.count) while extent \(extent) is not hot on disk: \(node.stableHot)")
+        }
+    }
+
+    // MARK: Crash safety
+
+    /// Rule 4: blocks that differ are inside a bitmap or hot, so that the next resync finds them.
+    func checkCoverage(_ moment: String, blocks: Range<Int>? = nil) {
+        guard hasBeenEqual, violation == nil else { return }
+        for node in nodes {
+            guard let superblock = node.metadata.stableSuperblock else { continue }
+            if superblock.flags.contains(.fullSync) || !superblock.flags.contains(.consistent) && superblock.identifiers.current == GenerationIdentifiers.justCreated { return }
+        }
+        let a = nodes[0].data
+        let b = nodes[1].data
+        let total = (Int(scenario.sectors) + 7) / 8
+        let range = (blocks ?? 0..<total).clamped(to: 0..<total)
+        let hot = nodes.map { $0.metadata.stableSuperblock?.flags.contains(.primaryIndicator) == true ? $0.stableHot : [] }
+        a.current.withUnsafeBufferPointer { left in
+            b.current.withUnsafeBufferPointer { right in
+                for block in range {
+                    var differs = false
+                    for sector in block * 8..<min(block * 8 + 8, left.count) where left[sector] != right[sector] { differs = true }
+                    guard differs, !isCovered(block, hot) else { continue }
+                    return fail(
+                        "after \(moment) block \(block) (extent \(block / 1024)) differs and nobody knows: \(left[block * 8]) and \(right[block * 8])")
+                }
+            }
+        }
+    }
+
+    private func isCovered(_ block: Int, _ hot: [[UInt32]]) -> Bool {
+        for node in nodes {
+            if node.metadata.isStablyOutOfSync(block) || hot[node.index].contains(UInt32(block / 1024)) { return true }
+            if node.isRunning, node.core.isOutOfSync(BitmapBlock(UInt64(block)), of: Self.volume) { return true }
+        }
+        return false
+    }
+
+    // MARK: Answers
+
+    private func isMarked(_ node: SimNode, _ range: SectorRange) -> Bool {
+        var block = range.start.value / 8
+        while block * 8 < range.end.value {
+            if !node.core.isOutOfSync(BitmapBlock(block), of: Self.volume) { return false }
+            block += 1
+        }
+        return true
+    }
+
+    /// Rule 2: no answer before the protocol allows it.
+    func checkWriteAnswer(_ node: SimNode, _ request: ClientRequest) {
+        guard request.kind == .write, let own = state(node) else { return }
+        let other = peer(of: node)
+        let here = node.written.contains(request.write)
+        let there = other.written.contains(request.write)
+        if !here && !there { return fail("write \(request.write) is answered and on no disk") }
+        let isConnected = own.connection.isConnected
+        if !there, !isMarked(node, request.range) {
+            let mayBeUnderWay = isConnected && scenario.net.replicationProtocol != .c
+            if !mayBeUnderWay {
+                return fail("write \(request.write) is answered by \(node.name), but it is neither on \(other.name)'s disk nor marked out of sync")
+            }
+        }
+        if request.isDurable { checkStable(node, [(request.range, request.write)][...], "FUA") }
+    }
+
+    /// Rule 3: what was answered before a flush was asked for survives the loss of both caches.
+    func checkDurable(_ node: SimNode, upTo count: Int) {
+        checkStable(node, acknowledged.prefix(count), "flush")
+    }
+
+    private func checkStable(
+        _ node: SimNode, _ writes: ArraySlice<(range: SectorRange, write: UInt32)>, _ what: String
+    ) {
+        guard let own = state(node) else { return }
+        let other = peer(of: node)
+        let countsThere =
+            own.connection == .connected && own.peerDisk == .upToDate && scenario.net.replicationProtocol == .c
+            && other.isRunning
+        for (range, write) in writes {
+            for sector in Int(range.start.value)..<Int(range.end.value) {
+                if own.disk == .upToDate, node.data.current[sector] == write, node.data.stable[sector] != write {
+                    return fail("\(what) is answered while write \(write) at \(sector) is only in \(node.name)'s cache")
+                }
+                if countsThere, other.data.current[sector] == write, other.data.stable[sector] != write,
+                    !isMarked(node, SectorRange(UInt64(sector), 1))
+                {
+                    return fail("\(what) is answered while write \(write) at \(sector) is only in \(other.name)'s cache")
+                }
+            }
+        }
+    }
+
+    // MARK: The end
+
+    func checkSettled() {
+        let limit = TimeSpan.seconds(900)
+        guard now.since(healingSince) < limit else {
+            return fail("not settled \(limit.wholeSeconds) s after everything was healed: \(describeStates()), \(requestsLeft) requests left")
+        }
+        guard isQuietAndEqual, requestsLeft == 0, nodes.allSatisfy({ $0.outstanding == 0 && $0.pendingCommand == nil && $0.commands.isEmpty && $0.running == 0 })
+        else {
+            quietSince = nil
+            return
+        }
+        // Barriers, acknowledgements and superblocks get a moment to end by themselves.
+        guard let since = quietSince else {
+            quietSince = now
+            return
+        }
+        if now.since(since) < .seconds(5) { return }
+        checkEqual()
+        isSettled = true
+    }
+
+    private func checkEqual() {
+        for node in nodes {
+            let open = node.core.openWork()
+            if !open.isEmpty { return fail("\(node.name) is idle with \(open.joined(separator: ", "))") }
+            if node.buffersOut != 0 { return fail("\(node.name) is idle with \(node.buffersOut) buffers leased") }
+            let bits = node.core.outOfSyncBits(of: Self.volume)
+            if bits != 0 { return fail("\(node.name) is UpToDate with \(bits) bits set") }
+        }
+        let size = Int(scenario.sectors)
+        for sector in 0..<size where nodes[0].data.current[sector] != nodes[1].data.current[sector] {
+            return fail(
+                "sector \(sector) differs: \(nodes[0].data.current[sector]) and \(nodes[1].data.current[sector]), possible \(histories[0].versions(sector))")
+        }
+        for sector in histories[0].touched where !histories[0].mayHold(Int(sector), nodes[0].data.current[Int(sector)]) {
+            return fail(
+                "sector \(sector) holds \(nodes[0].data.current[Int(sector)]), possible \(histories[0].versions(Int(sector)))")
+        }
+        guard let left = nodes[0].core.identifiers(of: Self.volume), let right = nodes[1].core.identifiers(of: Self.volume),
+            left.current & ~1 == right.current & ~1, left.bitmap == 0, right.bitmap == 0
+        else {
+            return fail(
+                "identifiers differ: \(nodes[0].core.identifiers(of: Self.volume)?.text ?? "") and \(nodes[1].core.identifiers(of: Self.volume)?.text ?? "")")
+        }
+    }
+}

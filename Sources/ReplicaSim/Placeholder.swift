@@ -1,2 +1,0 @@
-import ReplicaProto
-enum Placeholder {}

@@ -1,0 +1,120 @@
+import ReplicaProto
+
+/// What one seed is about: sizes, settings, and the faults to come.
+package struct Scenario: Sendable {
+    package enum Kind: Sendable {
+        /// One primary at a time, faults of all sorts.
+        case faults
+        /// Both become primary while the network is parted: split brain, to be noticed and resolved by hand.
+        case splitBrain
+    }
+
+    enum Step: Equatable, Sendable {
+        /// The process of a node is killed; the machine and its caches live on.
+        case kill(Int)
+        /// The machine loses power.
+        case cutPower(Int)
+        case cutBoth
+        /// One stream breaks.
+        case breakStream
+        /// No packet gets through for a while.
+        case part(TimeSpan)
+        /// One direction of a stream stands still for a while.
+        case stall(TimeSpan)
+        case disconnect(Int)
+        case detach(Int, force: Bool)
+        case failWrites(Int, count: Int)
+        case failReads(Int, count: Int)
+        case failMetadata(Int)
+        /// The other node takes over, or the same again if it stopped being primary.
+        case switchOver
+        case demote
+        case promote
+        case pauseSync(Int)
+        case suspend
+        case invalidate(Int)
+    }
+
+    package let seed: UInt64
+    package let kind: Kind
+    var sectors: UInt64
+    var disk = DiskOptions()
+    var net = NetOptions()
+    /// Data and metadata share one disk cache.
+    var sharesCache: Bool
+    /// Both nodes start with equal data and identifiers; otherwise fresh metadata and a forced primary.
+    var startsInSync: Bool
+    var requests: Int
+    var queueDepth: Int
+    var steps: [Step]
+    var slowDisk: Bool
+    var slowNetwork: Bool
+    var authenticates: Bool
+
+    package init(seed: UInt64) {
+        self.seed = seed
+        var random = SimRandom(seed: seed ^ 0x5ce7_a210)
+        kind = random.chance(12) ? .splitBrain : .faults
+        let extents = random.chance(5) ? 34 : random.between(2, 6)
+        sectors = UInt64(extents) * ActivityLogExtent.sectors - UInt64(random.pick([0, 0, 8, 7 * 8, 3, 4096]))
+        sharesCache = random.chance(40)
+        startsInSync = random.chance(85)
+        requests = random.between(20, 120)
+        queueDepth = random.pick([1, 2, 4, 8, 16])
+        slowDisk = random.chance(20)
+        slowNetwork = random.chance(20)
+        authenticates = random.chance(8)
+
+        disk.alExtents = random.pick([3, 4, 4, 6, 8])
+        disk.cMaxRate = 4_000_000
+        disk.resyncRate = 1_000_000
+        disk.cFillTarget = 20_000
+        disk.cMinRate = 0
+        disk.onIOError = random.chance(70) ? .detach : .passOn
+        net.replicationProtocol = random.chance(70) ? .c : random.pick([.a, .b])
+        net.maxEpochSize = random.pick([2048, 2048, 4, 20])
+        net.maxBuffers = random.pick([2048, 8000])
+        net.useRLE = random.chance(60)
+        net.connectInterval = random.pick([1, 3, 10])
+        net.pingInterval = random.pick([1, 10])
+        net.timeout = 60
+        if authenticates {
+            net.cramHMACAlgorithm = "sha256"
+            net.sharedSecret = "simulated"
+        }
+        steps = []
+        if kind == .faults {
+            let count = random.between(1, 6)
+            for _ in 0..<count { steps.append(Self.step(&random, net.replicationProtocol)) }
+        }
+    }
+
+    private static func step(_ random: inout SimRandom, _ replication: ReplicationProtocol) -> Step {
+        let node = random.below(2)
+        switch random.below(100) {
+        case 0..<14: return .kill(node)
+        case 14..<28: return .cutPower(node)
+        case 28..<31: return .cutBoth
+        case 31..<43: return .breakStream
+        case 43..<51: return .part(random.pick([.milliseconds(200), .seconds(3), .seconds(20), .seconds(60)]))
+        case 51..<55: return .stall(random.pick([.milliseconds(50), .seconds(2), .seconds(15)]))
+        case 55..<60: return .disconnect(node)
+        case 60..<65: return .detach(node, force: random.chance(30))
+        case 65..<69: return .failWrites(node, count: random.between(1, 3))
+        case 69..<72: return .failReads(node, count: random.between(1, 2))
+        case 72..<74: return .failMetadata(node)
+        case 74..<84: return .switchOver
+        case 84..<88: return .demote
+        case 88..<93: return .promote
+        case 93..<95: return .pauseSync(node)
+        case 95..<97: return .suspend
+        default: return .invalidate(node)
+        }
+    }
+
+    /// One line that says what a failing seed was about.
+    package var summary: String {
+        "\(kind) \(sectors) sectors, protocol \(net.replicationProtocol), al \(disk.alExtents), depth \(queueDepth), "
+            + "\(requests) requests, steps \(steps)"
+    }
+}

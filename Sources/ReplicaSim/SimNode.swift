@@ -1,0 +1,181 @@
+import ReplicaProto
+
+/// One machine: the core, its disks, the buffers it works with, and what is under way on its behalf.
+final class SimNode {
+    let index: Int
+    var name: String { index == 0 ? "alice" : "bob" }
+    var core: Resource
+    /// Counts starts and ends of the process: whatever belongs to another life is void.
+    var life = 0
+    var isRunning = false
+    /// Without power nobody answers, not even with a reset.
+    var hasPower = true
+    var effects = EffectQueue(reserving: 1024)
+
+    // MARK: Disks
+    var data: DataDisk
+    var metadata: MetadataDisk
+    var operations: [DiskOperation?] = []
+    var freeOperations: [Int] = []
+    var running = 0
+    var isClosing = false
+    var failingWrites = 0
+    var failingReads = 0
+    var failingMetadata = 0
+    /// Extents that the activity log on the platter holds, slot by slot.
+    var stableHot: [UInt32] = []
+    /// Writes that this data disk has completed, by stamp.
+    var written: Set<UInt32> = []
+
+    // MARK: Buffers
+    var buffers: [[UInt32]] = []
+    var bufferIsOut: [Bool] = []
+    var freeBuffers: [Int] = []
+
+    // MARK: Sockets
+    var isListening = false
+    var connectsAgain = false
+    var sockets: [(socket: SocketID, stream: Int, isAcceptor: Bool)] = []
+    var dataStream: (stream: Int, isAcceptor: Bool)?
+    var metaStream: (stream: Int, isAcceptor: Bool)?
+
+    // MARK: Clock
+    var wokenAt: UInt64 = .max
+
+    // MARK: Clients
+    var export = ExportState(sectors: 0, isPrimary: false, logicalBlockSize: 512)
+    var exportIsOpen = false
+    var requests: [ClientRequest?] = Array(repeating: nil, count: 64)
+    var generations: [UInt32] = Array(repeating: 0, count: 64)
+    var outstanding = 0
+
+    // MARK: Administration
+    var commands: [ControlCommand] = []
+    var pendingCommand: CommandID?
+    var nextCommand: UInt64 = 1
+    var isSetUp = false
+    /// Handlers that the core has started in this life.
+    var sawSplitBrain = false
+    var lastAnswer: CommandAnswer?
+
+    init(index: Int, seed: inout SimRandom, data: DataDisk, metadata: MetadataDisk) {
+        self.index = index
+        self.data = data
+        self.metadata = metadata
+        core = Resource(name: "r0", seed: (seed.next(), seed.next(), seed.next(), seed.next()))
+    }
+
+    /// Everything that dies with the process.
+    func forgetProcess() {
+        life += 1
+        isRunning = false
+        buffers.removeAll()
+        bufferIsOut.removeAll()
+        freeBuffers.removeAll()
+        for index in operations.indices { operations[index] = nil }
+        operations.removeAll()
+        freeOperations.removeAll()
+        running = 0
+        isClosing = false
+        isListening = false
+        sockets.removeAll()
+        dataStream = nil
+        metaStream = nil
+        wokenAt = .max
+        export = ExportState(sectors: 0, isPrimary: false, logicalBlockSize: 512)
+        exportIsOpen = false
+        commands.removeAll()
+        pendingCommand = nil
+        isSetUp = false
+        effects.removeAll()
+    }
+
+    // MARK: Buffers
+
+    func lease(_ stamps: [UInt32]) -> BufferSlot {
+        let index: Int
+        if let free = freeBuffers.popLast() {
+            index = free
+            buffers[index] = stamps
+        } else {
+            index = buffers.count
+            buffers.append(stamps)
+            bufferIsOut.append(false)
+        }
+        bufferIsOut[index] = true
+        return BufferSlot(UInt32(index))
+    }
+
+    /// False if it was not out.
+    func giveBack(_ slot: BufferSlot) -> Bool {
+        let index = Int(slot.value)
+        guard index < buffers.count, bufferIsOut[index] else { return false }
+        bufferIsOut[index] = false
+        buffers[index] = []
+        freeBuffers.append(index)
+        return true
+    }
+
+    func stamps(_ slot: BufferSlot) -> [UInt32]? {
+        let index = Int(slot.value)
+        return index < buffers.count && bufferIsOut[index] ? buffers[index] : nil
+    }
+
+    var buffersOut: Int { buffers.count - freeBuffers.count }
+
+    // MARK: Operations
+
+    func add(_ operation: DiskOperation) -> Int {
+        running += 1
+        if let free = freeOperations.popLast() {
+            operations[free] = operation
+            return free
+        }
+        operations.append(operation)
+        return operations.count - 1
+    }
+
+    func remove(_ index: Int) {
+        operations[index] = nil
+        freeOperations.append(index)
+        running -= 1
+    }
+}
+
+/// What a disk is doing.
+struct DiskOperation {
+    enum Kind {
+        case open(DiskConfiguration)
+        case read(DiskTag, SectorRange)
+        /// nil: zeroes.
+        case write(DiskTag, SectorRange, [UInt32]?, durable: Bool)
+        case flush(FlushTag)
+        /// Blocks of the metadata area with their bytes.
+        case metadata([(block: Int, bytes: [UInt8])], durable: Bool)
+        case flushMetadata
+    }
+
+    var kind: Kind
+    let life: Int
+    /// A flush that comes first, with what it has to make stable.
+    var dataFlush: DataDisk.Capture?
+    var metadataFlush: [(Int, [UInt8])]?
+    /// The flush is through.
+    var isFlushed = false
+    var fails = false
+}
+
+/// One request of a client.
+struct ClientRequest {
+    enum Kind { case read, write, discard, flush }
+
+    var id: RequestID
+    var kind: Kind
+    var range: SectorRange
+    /// Names the write; its stamp, unless it is a discard.
+    var write: UInt32
+    var isDurable = false
+    var issued: Instant
+    /// Flush and FUA: the writes answered when it was issued, up to here in `Cluster.acknowledged`.
+    var acknowledgedBefore = 0
+}
