@@ -72,6 +72,8 @@ extension Invocation {
         let arguments: [String]
         let program: String
         private var index = 0
+        /// Behind the command its own letters come first.
+        private var isCommandPassed = false
         /// Low-level options met before the command was known.
         private var pending: [String] = []
 
@@ -91,7 +93,6 @@ extension Invocation {
                     result.command = command
                 }
             }
-            var isCommandPassed = false
             var isBehindDashes = false
             while index < arguments.count {
                 let word = arguments[index]
@@ -186,7 +187,7 @@ extension Invocation {
             while let letter = rest.popFirst() {
                 if let command = result.command, let own = command.letters.first(where: { $0.letter == letter }),
                     let shape = command.options.first(where: { $0.name == own.option }),
-                    !Invocation.general.contains(where: { $0.letter == letter })
+                    isCommandPassed || !Invocation.general.contains(where: { $0.letter == letter })
                 {
                     let value = rest.isEmpty || shape.kind == .flag ? nil : String(rest)
                     if shape.kind != .flag { rest = "" }

@@ -136,10 +136,21 @@ struct PlanRunner {
     private func metadata(_ volume: ResolvedVolume, _ command: [String], of step: PlanStep) -> Int32 {
         var state = RunningState(environment: environment)
         let status = state.status(of: step.resource)?.volumes.first { $0.volume == volume.number }
-        let code = MetadataCall.run(volume, command, running: status, environment: environment)
-        // Without metadata the attach that follows has the better words.
-        return code == 1 && command == ["apply-al"] && invocation.command?.name != "apply-al" ? 0 : code
+        if command != ["apply-al"] || invocation.command?.name == "apply-al" {
+            return MetadataCall.run(volume, command, running: status, environment: environment)
+        }
+        // Without metadata the attach that follows has the better words, with the number that scripts know.
+        let said = Collected()
+        var quiet = environment
+        quiet.console = Console(writeOutput: { said.text += $0 }, writeError: { said.text += $0 })
+        let code = MetadataCall.run(volume, command, running: status, environment: quiet)
+        if code == 1 { return 0 }
+        console.writeError(said.text)
+        return code
     }
+
+    /// What a silent step said; used within one call.
+    private final class Collected: @unchecked Sendable { var text = "" }
 
     private mutating func down(_ step: PlanStep) -> Int32 {
         do {

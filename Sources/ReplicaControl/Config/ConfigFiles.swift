@@ -47,6 +47,13 @@ package enum ConfigFiles {
         return file[...slash] + path
     }
 
+    /// One spelling for each file, so that including it twice is noticed; the path itself if there is no such file.
+    static func canonical(_ path: String) -> String {
+        guard let resolved = realpath(path, nil) else { return path }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+
     static func isPattern(_ text: String) -> Bool { text.contains { "*?[".contains($0) } }
 
     static func errorText(_ code: Int32 = errno) -> String { String(cString: strerror(code)) }

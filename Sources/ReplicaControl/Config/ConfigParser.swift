@@ -24,10 +24,10 @@ package struct ConfigParser {
     /// Reads a second file on top of an installed one: `--config-to-test`.
     package static func parse(file: String, inAdditionTo installed: String) throws(ConfigError) -> ConfigTree {
         var parser = ConfigParser(bytes: try read(installed), name: displayName(installed))
-        parser.includedFiles = [installed]
+        parser.includedFiles = [ConfigFiles.canonical(installed)]
         try parser.advance()
         try parser.file()
-        if !parser.includedFiles.contains(file) {
+        if !parser.includedFiles.contains(ConfigFiles.canonical(file)) {
             parser.lexer = Lexer(file: displayName(file), bytes: try read(file))
             try parser.advance()
             try parser.file()
@@ -50,7 +50,7 @@ package struct ConfigParser {
 
     package static func parse(bytes: [UInt8], name: String) throws(ConfigError) -> ConfigTree {
         var parser = ConfigParser(bytes: bytes, name: name)
-        parser.includedFiles = [name]
+        parser.includedFiles = [ConfigFiles.canonical(name)]
         try parser.advance()
         try parser.file()
         return try parser.finish()
@@ -146,8 +146,10 @@ package struct ConfigParser {
             isPattern
             ? ConfigFiles.expand(pattern, includedFrom: including)
             : [ConfigFiles.resolve(pattern, includedFrom: including)]
-        for path in paths where !includedFiles.contains(path) {
-            includedFiles.append(path)
+        for path in paths {
+            let canonical = ConfigFiles.canonical(path)
+            if includedFiles.contains(canonical) { continue }
+            includedFiles.append(canonical)
             guard depth < 32, let bytes = ConfigFiles.read(path) else {
                 throw ConfigError(position, "Failed to open include file '\(path)'.")
             }

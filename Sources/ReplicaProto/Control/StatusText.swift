@@ -78,24 +78,22 @@ package enum StatusText {
         var text = "exists resource \(name) role:\(role(of: volumes).name) suspended:\(suspendReasons(volumes))"
         if statistics { text += " write-ordering:\(writeOrdering(volumes))" }
         text += "\n"
-        let peer = "peer-node-id:0 conn-name:peer"
         let connection = connectionState(volumes)
-        if let connection {
-            text += "exists connection \(name) \(peer) connection:\(connectionName(connection))"
-            text += " role:\(peerRole(of: volumes).name)"
-            if statistics {
-                let isCongested = volumes.contains { $0.congestion == "n" || $0.congestion == "a" }
-                text += " congested:\(isCongested ? "yes" : "no")"
-            }
-            text += "\n"
+        let peer = connection == nil ? "peer-node-id:0" : "peer-node-id:0 conn-name:peer"
+        text += "exists connection \(name) \(peer) connection:\(connectionName(connection ?? .standAlone))"
+        text += " role:\(peerRole(of: volumes).name)"
+        if statistics {
+            let isCongested = volumes.contains { $0.congestion == "n" || $0.congestion == "a" }
+            text += " congested:\(isCongested ? "yes" : "no")"
         }
+        text += "\n"
         for volume in volumes {
             text += "exists device \(name) volume:\(volume.volume.value) minor:\(volume.minor)"
             text += " disk:\(volume.state.disk.name)"
             if statistics { text += " " + deviceStatistics(volume).joined(separator: " ") + " blocked:\(blocked(volume))" }
             text += "\n"
         }
-        for volume in volumes where connection != nil {
+        for volume in volumes {
             text += "exists peer-device \(name) \(peer) volume:\(volume.volume.value)"
             text += " replication:\(replicationName(volume.state.connection))"
             text += " peer-disk:\(volume.state.peerDisk.name)"
@@ -118,7 +116,7 @@ package enum StatusText {
         if state.isUnconfigured { return text + emptyShellStatus }
         text += "_cstate=\(state.connection.name)\n_role=\(state.role.name)\n_peer=\(state.peerRole.name)\n"
         text += "_disk=\(state.disk.name)\n_pdsk=\(state.peerDisk.name)\n\n"
-        text += flag("_flags_susp", state.isSuspended) + flag("_flags_aftr_isp", state.pausedByDependency)
+        text += flag("_flags_susp", state.suspendedByUser) + flag("_flags_aftr_isp", state.pausedByDependency)
         text += flag("_flags_peer_isp", state.pausedByPeer) + flag("_flags_user_isp", state.pausedByUser)
         var percent = ""
         if let progress = volume.progress, isSyncing(state.connection) {

@@ -1,3 +1,0 @@
-import Testing
-@testable import ReplicaControl
-@Test func builds() { }
