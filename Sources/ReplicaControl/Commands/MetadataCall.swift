@@ -10,17 +10,18 @@ enum MetadataCall {
             environment.console.complain("Device '\(volume.minor)' is configured!")
             return 20
         }
-        return run(MetadataArguments.words(volume) + command, environment: environment)
+        let device = MetadataArguments.words(volume)
+        if command.first == "create-md" {
+            // drbdadm keeps the device's UUID, or makes one; drbdmeta alone leaves it zero.
+            return MetaTool.createKeepingDeviceUUID(
+                device: device, options: Array(command.dropFirst()), console: console(of: environment))
+        }
+        return run(device + command, environment: environment)
     }
 
     /// `MINOR FORMAT DEVICE INDEX COMMAND [ARGUMENTS]`, in `drbdmeta`'s grammar.
     static func run(_ arguments: [String], environment: ToolEnvironment) -> Int32 {
-        let console = console(of: environment)
-        if arguments.count >= 5, arguments[4] == "create-md" {
-            return MetaTool.createKeepingDeviceUUID(
-                device: Array(arguments[0..<4]), options: Array(arguments[5...]), console: console)
-        }
-        return MetaTool.run(arguments: arguments, console: console)
+        MetaTool.run(arguments: arguments, console: console(of: environment))
     }
 
     private static func console(of environment: ToolEnvironment) -> MetaConsole {

@@ -17,8 +17,6 @@ final class MetaDevice {
 
     /// Bytes of one transfer.
     private static let transferBytes = 1 << 20
-    /// `F_OFD_SETLK` of Linux, which Glibc's overlay leaves out.
-    private static let setOpenFileLock: Int32 = 37
     /// A second's worth.
     private static let lockAttempts = 20
 
@@ -65,14 +63,9 @@ final class MetaDevice {
         case .shared: break
         }
         if let lock {
-            var request = flock()
-            request.l_type = Int16(F_WRLCK)
-            request.l_whence = Int16(SEEK_SET)
-            request.l_start = off_t(clamping: lock.start)
-            request.l_len = off_t(clamping: lock.length)
             // Somebody who only looks is gone soon.
             var attempts = 0
-            while fcntl(opened, Self.setOpenFileLock, &request) != 0 {
+            while clinux_lock_range(opened, Int64(clamping: lock.start), Int64(clamping: lock.length)) != 0 {
                 let number = errno
                 attempts += 1
                 if attempts < Self.lockAttempts && (number == EAGAIN || number == EACCES || number == EINTR) {
