@@ -2,6 +2,8 @@
 ///
 /// `head`, then `appendBitmap` for the bitmap's bytes in order, then `end`.
 package struct MetadataDumpWriter: Sendable {
+    private static let windowWords: UInt64 = 8 << 20
+
     package let superblock: Superblock
     package let layout: MetadataLayout
     /// Words of 32 bits written or held back so far.
@@ -89,6 +91,8 @@ package struct MetadataDumpWriter: Sendable {
     private mutating func append(_ group: (UInt64, UInt64, UInt64, UInt64), to text: inout String) {
         setBits &+= UInt64(group.0.nonzeroBitCount &+ group.1.nonzeroBitCount)
         setBits &+= UInt64(group.2.nonzeroBitCount &+ group.3.nonzeroBitCount)
+        // drbdmeta works in windows of 32 MiB and carries a run over the border only once it is one of several lines.
+        if let run, run.groups == 1, (word &+ 8) % Self.windowWords == 0 { flushRun(&text) }
         let first = UInt32(truncatingIfNeeded: group.0)
         let doubled = UInt64(first) << 32 | UInt64(first)
         if group.0 == doubled && group.1 == doubled && group.2 == doubled && group.3 == doubled {

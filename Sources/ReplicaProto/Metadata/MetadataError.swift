@@ -28,7 +28,7 @@ package enum MetadataError: Error, Equatable, Sendable {
         case .truncated(let count): "superblock has \(count) bytes instead of 4096"
         case .noMagic: "no magic number of DRBD metadata"
         case .otherFormat(let format):
-            "found \(format.rawValue) metadata; only v08 is supported, convert it with the drbdmeta of a release that knows \(format.rawValue)"
+            "found \(format.rawValue) metadata, but only v08 is supported: convert it with a drbdmeta that knows both"
         case .stripes(let count, let blocks):
             "impossible activity log striping: \(count) stripes of \(blocks) blocks"
         case .activityLogOffset(let found, let expected): "strange al_offset \(found) (expected: \(expected))"

@@ -56,6 +56,12 @@ final class MetaBench {
             arguments: [device, "v08", path, index] + arguments, console: console, host: host)
     }
 
+    func runWords(_ arguments: [String]) -> Int32 {
+        output = ""
+        errors = ""
+        return MetaTool.run(arguments: arguments, console: console, host: host)
+    }
+
     var console: MetaConsole {
         MetaConsole(
             write: { [unowned self] in output += $0 }, writeError: { [unowned self] in errors += $0 },
@@ -351,10 +357,10 @@ enum GoldenAreas {
         try bench.makeDisk(bytes: 65536)
         #expect(bench.run("create-md") == 10)
         #expect(bench.errors == "\(bench.path) is only 65536 bytes. That's not enough.\n")
-        #expect(MetaTool.run(arguments: ["-", "v08", "/dev/null", "internal", "dump-md"], console: bench.console, host: bench.host) == 20)
+        #expect(bench.runWords(["-", "v08", "/dev/null", "internal", "dump-md"]) == 20)
         #expect(bench.errors.contains("'/dev/null' is not a block device!"))
-        #expect(MetaTool.run(arguments: ["-", "v08", "/nowhere", "internal", "dump-md"], console: bench.console, host: bench.host) == 20)
-        #expect(MetaTool.run(arguments: ["-", "v07", bench.path, "internal", "dump-md"], console: bench.console, host: bench.host) == 20)
-        #expect(MetaTool.run(arguments: [], console: bench.console, host: bench.host) == 20)
+        #expect(bench.runWords(["-", "v08", "/nowhere", "internal", "dump-md"]) == 20)
+        #expect(bench.runWords(["-", "v07", bench.path, "internal", "dump-md"]) == 20)
+        #expect(bench.runWords([]) == 20)
     }
 }

@@ -85,7 +85,10 @@ import Testing
     @Test func item21ExtentsBeyondTheBitmapAreReported() throws {
         let (_, parts) = try MetadataVectors.parts("al-one-update.before")
         let made = ActivityLogTransaction(
-            number: 0, updates: [.init(slot: 0, extent: 31), .init(slot: 1, extent: 32), .init(slot: 2, extent: 0xffff_fffe)],
+            number: 0,
+            updates: [
+                .init(slot: 0, extent: 31), .init(slot: 1, extent: 32), .init(slot: 2, extent: 0xffff_fffe),
+            ],
             contextSize: 1237, contextStart: 0, context: [])
         var ring = parts.ring
         ring.replaceSubrange(0..<4096, with: try #require(made).encoded())

@@ -106,7 +106,8 @@ enum MetadataVectors {
             return Array(area[first..<min(area.count, first + Int(count))])
         }
         let ringBytes = UInt64(superblock.al_stripes) * UInt64(superblock.al_stripe_size_4k) * 4096
-        let bitmapBytes: UInt64 = entry.index == .internal ? logAt - bitmapAt : entry.area_length - (bitmapAt - entry.area_start)
+        let bitmapEnd = entry.index == .internal ? logAt : entry.area_start + entry.area_length
+        let bitmapBytes = bitmapEnd - bitmapAt
         return (
             entry,
             Parts(

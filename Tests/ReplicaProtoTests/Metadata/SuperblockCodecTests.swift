@@ -134,12 +134,15 @@ import Testing
         for bad in ["x", "1:2:3:4:2", "11223344556677889", "1:2:3:4:1:1:1:1:1:1:1:1", "-1", "0x"] {
             #expect(GenerationText.apply(bad, to: fresh) == nil)
         }
-        #expect(GenerationText.explained(set).contains("flags: crashed Primary, Connected, UpToDate, need full sync, peer Outdated\n"))
-        #expect(GenerationText.explained(fresh).contains("flags: Secondary, StandAlone, Inconsistent\nmeta-data: clean\n"))
+        let explained = GenerationText.explained(set)
+        #expect(explained.contains("flags: crashed Primary, Connected, UpToDate, need full sync, peer Outdated\n"))
+        let plain = GenerationText.explained(fresh)
+        #expect(plain.contains("flags: Secondary, StandAlone, Inconsistent\nmeta-data: clean\n"))
     }
 
-    @Test(arguments: [(0, "0 KB"), (9999, "9999 KB"), (10000, "10 MB"), (12288, "12 MB"), (32728, "32 MB"), (1 << 30, "1024 GB")])
-    func sizes(kilobytes: UInt64, text: String) {
+    @Test(arguments: [
+        (0, "0 KB"), (9999, "9999 KB"), (10000, "10 MB"), (12288, "12 MB"), (32728, "32 MB"), (1 << 30, "1024 GB"),
+    ] as [(UInt64, String)]) func sizes(kilobytes: UInt64, text: String) {
         #expect(GenerationText.size(kilobytes: kilobytes) == text)
     }
 }
