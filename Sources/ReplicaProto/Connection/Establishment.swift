@@ -204,7 +204,7 @@ extension Resource {
     }
 
     mutating func reconnectDue() {
-        guard link.configuration != nil, link.phase == .connecting || link.phase == .cleanup else { return }
+        guard link.configuration != nil, link.phase == .connecting else { return }
         for v in volumes.indices where volumes[v].state.connection == .unconnected {
             setState(v) { $0.connection = .wfConnection }
         }
@@ -309,6 +309,7 @@ extension Resource {
             }
             disconnected()
         } else {
+            link.phase = .connecting
             for v in volumes.indices { setState(v) { $0.connection = .unconnected } }
             // Without a pause two nodes that disagree would keep each other busy.
             timers.set(.reconnect, now + .milliseconds(100))
