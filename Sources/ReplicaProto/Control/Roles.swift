@@ -100,16 +100,22 @@ extension Resource {
         let waiting = demotions
         for demotion in waiting {
             let v = demotion.volume
-            guard volumes[v].active.count == 0, !transferLogHolds(v) else { continue }
-            demotions.removeAll { $0.volume == v }
-            setState(v) { $0.role = .secondary }
-            storeRoleBit(v)
-            if volumes[v].state.disk.isUsable, !volumes[v].state.connection.isResyncing {
-                // The bitmap is durable before the indicator goes (`metadata.md` 5.5).
-                enqueue(v, .changedPages)
-            }
-            enqueue(v, .superblock, .then(.demoted(demotion.command)))
+            guard volumes[v].active.count == 0, !transferLogHolds(v), !demotion.isSaving else { continue }
+            for index in demotions.indices where demotions[index].volume == v { demotions[index].isSaving = true }
+            // While the superblock says Primary, the log covers what is only in the disk's cache. Before that ends, data
+            // and bitmap have to be durable (`metadata.md` 5.5).
+            enqueue(v, .flushData)
+            if volumes[v].state.disk.isUsable, !volumes[v].state.connection.isResyncing { enqueue(v, .changedPages) }
+            enqueue(v, .then(.mayDemote(demotion.command)))
         }
+    }
+
+    /// Everything that the activity log stood for is durable.
+    mutating func demoteNow(_ v: Int, _ id: CommandID) {
+        demotions.removeAll { $0.volume == v }
+        setState(v) { $0.role = .secondary }
+        storeRoleBit(v)
+        enqueue(v, .superblock, .then(.demoted(id)))
     }
 
     private func transferLogHolds(_ v: Int) -> Bool {
@@ -176,4 +182,6 @@ extension Resource {
 struct Demotion {
     var command: CommandID
     var volume: Int
+    /// All requests are complete; data and bitmap are being made durable.
+    var isSaving = false
 }

@@ -54,6 +54,7 @@ enum Consequence: Equatable {
     /// The new current identifier is durable: held replies may leave.
     case rotated
     case promoted(CommandID, forced: Bool)
+    case mayDemote(CommandID)
     case demoted(CommandID)
     /// Source: its new bitmap identifier is durable.
     case syncUUIDReady(UInt64)

@@ -208,6 +208,7 @@ extension Resource {
         case .attached: finishAttach(v)
         case .rotated: identifierRotated(v)
         case .promoted(let command, let forced): finishPromotion(v, command, forced: forced)
+        case .mayDemote(let command): demoteNow(v, command)
         case .demoted(let command): finishDemotion(v, command)
         case .syncUUIDReady(let identifier): syncUUIDReady(v, identifier)
         case .resyncMayBegin: resyncMayBegin(v)
