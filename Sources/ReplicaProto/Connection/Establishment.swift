@@ -243,6 +243,9 @@ extension Resource {
             if state == .disconnecting {
                 link.afterCleanup = .standAlone
                 for v in volumes.indices { setState(v) { $0.connection = .disconnecting } }
+                // The cleanup may be over already, and only the pause before the next try be left.
+                timers.cancel(.reconnect)
+                finishCleanupIfReady()
             }
             return
         case .connecting, .settling, .features, .authentication:

@@ -64,8 +64,9 @@ extension Resource {
         if usable < volumes[v].sectors, volumes[v].state.role == .primary {
             return refuseAttach(v, 111, "disk size \(usable) sectors is smaller than the device in use")
         }
-        let isDisklessPrimary = volumes[v].state.role == .primary
-        if isDisklessPrimary, volumes[v].exposedIdentifier != 0,
+        // While connected the generations are compared instead: the peer has what applications see.
+        if volumes[v].state.role == .primary, !volumes[v].state.connection.isConnected,
+            volumes[v].exposedIdentifier != 0,
             volumes[v].exposedIdentifier & ~1 != superblock.identifiers.current & ~1
         {
             return refuseAttach(v, 150, "this is not the data that was lost last")

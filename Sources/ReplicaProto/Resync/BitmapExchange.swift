@@ -123,6 +123,7 @@ extension Resource {
     }
 
     mutating func endResync(_ v: Int) {
+        volumes[v].counters.peerPending -= volumes[v].resync?.outstanding.count ?? 0
         volumes[v].resync = nil
         volumes[v].transferIn = nil
         volumes[v].sendsBitmap = false
