@@ -210,8 +210,9 @@ extension Cluster {
     private func lookAfter(_ node: SimNode) {
         guard let state = state(node) else { return }
         let eager = isHealing || random.chance(15)
-        if state.disk == .diskless, eager, !node.isClosing { return command(node, attachCommand) }
+        // A primary that lost its disk finds out by its peer what it may attach.
         if state.connection == .standAlone, eager, !node.sawSplitBrain { return command(node, connectCommand()) }
+        if state.disk == .diskless, eager, !node.isClosing { return command(node, attachCommand) }
         if state.suspendedByUser, eager { return command(node, .resumeIO(Self.volume)) }
         if state.pausedByUser, eager { return command(node, .resumeSync(Self.volume)) }
         if wantsPrimary == node.index || isForked {
