@@ -87,7 +87,7 @@ package struct AdminTool {
         } else {
             tree = try ConfigParser.parse(file: mainFile)
         }
-        for warning in tree.warnings { console.complain(warning.text) }
+        if !isPolled(command) { for warning in tree.warnings { console.complain(warning.text) } }
         if !tree.danglingReferences.isEmpty {
             if environment.isOutputTerminal { throw ConfigError(tree.danglingReferences) }
             for fault in tree.danglingReferences { console.complain(fault.text) }
@@ -98,8 +98,20 @@ package struct AdminTool {
         resources = all.filter { ($0.lower != nil) == invocation.isStacked }
     }
 
+    /// Commands that monitors and cluster managers run every few seconds: no place for advice.
+    private func isPolled(_ command: CommandSpec) -> Bool {
+        switch command.name {
+        case "role", "cstate", "dstate", "status", "get-gi", "show-gi", "events2": true
+        default: command.group == .handler || (command.group == .script && command.name != "sh-nop")
+        }
+    }
+
     /// The configuration file of this call.
-    var mainFile: String { invocation.configurationFile ?? ConfigFiles.defaultFile() }
+    var mainFile: String {
+        invocation.configurationFile
+            ?? RegisteredConfiguration.file(for: invocation.names, runDirectory: environment.runDirectory)
+            ?? ConfigFiles.defaultFile()
+    }
 
     /// For handlers: absolute.
     var absoluteConfigurationPath: String {
@@ -223,6 +235,7 @@ package struct AdminTool {
         }
         if let code = try answerFromConfiguration(command, targets) { return code }
         if let code = try answerFromState(command, targets) { return code }
+        if let code = try runProcedure(command, targets) { return code }
         let steps = try plan(command, targets)
         if let name = invocation.shellVariable, invocation.isDryRun || invocation.isVerbose {
             var code: Int32 = 0
@@ -235,19 +248,37 @@ package struct AdminTool {
         return runPlan(steps, command)
     }
 
-    private func runPlan(_ steps: [PlanStep], _ command: CommandSpec) -> Int32 {
+    func runPlan(_ steps: [PlanStep], _ command: CommandSpec) -> Int32 {
         var runner = PlanRunner(environment: environment, invocation: invocation, timeouts: timeouts)
         let code = runner.run(steps)
+        if !invocation.isDryRun { register(command, steps, code) }
         switch command.name {
         case "up", "adjust", "adjust-with-progress": return code == 0 ? 0 : 1
         default: return code
         }
     }
 
-    private mutating func plan(_ command: CommandSpec, _ targets: [PlanTarget]) throws -> [PlanStep] {
-        let builder = PlanBuilder(
+    /// Remembers, or forgets, where the configuration of a resource is.
+    private func register(_ command: CommandSpec, _ steps: [PlanStep], _ code: Int32) {
+        for resource in resources where code == 0 && (command.name == "adjust" || steps.contains { $0.resource == resource.name }) {
+            switch command.name {
+            case "up", "adjust":
+                RegisteredConfiguration.register(
+                    resource, file: absoluteConfigurationPath, runDirectory: environment.runDirectory)
+            case "down": RegisteredConfiguration.unregister(resource, runDirectory: environment.runDirectory)
+            default: break
+            }
+        }
+    }
+
+    var builder: PlanBuilder {
+        PlanBuilder(
             invocation: invocation, resources: resources, node: environment.nodeName,
             configurationPath: absoluteConfigurationPath, handlerTimeoutSeconds: timeouts.long)
+    }
+
+    private mutating func plan(_ command: CommandSpec, _ targets: [PlanTarget]) throws -> [PlanStep] {
+        let builder = builder
         let extra = invocation.options
         var steps: [PlanStep] = []
         for target in targets {
@@ -289,9 +320,9 @@ package struct AdminTool {
                     resource, volume, .primary(number, force: force), flags: force ? ["force"] : [], time: .medium)
             ]
         case "secondary": return [builder.simple(resource, volume, .secondary(number), time: .medium)]
-        case "invalidate": return [builder.simple(resource, volume, .invalidate(number))]
+        case "invalidate": return [builder.daemonOrDisk(resource, volume, .invalidate(number))]
         case "invalidate-remote": return [builder.simple(resource, volume, .invalidateRemote(number), time: .medium)]
-        case "outdate": return [builder.simple(resource, volume, .outdate(number))]
+        case "outdate": return [builder.daemonOrDisk(resource, volume, .outdate(number))]
         case "new-current-uuid":
             let isClear = invocation.has("clear-bitmap")
             return [

@@ -17,7 +17,7 @@ package final class ControlClient {
     /// Bytes of text that one answer may have.
     static let maximumAnswerBytes = 64 << 20
 
-    private let descriptor: Int32
+    let descriptor: Int32
     private var received: [UInt8] = []
 
     package init(path: String) throws(ControlClientError) {
@@ -50,6 +50,13 @@ package final class ControlClient {
     /// Sends one line and waits for its answer; a timeout of 0 waits for ever.
     package func ask(_ line: String, timeoutSeconds: Int = 0) throws(ControlClientError) -> CommandAnswer {
         try send(line + "\n")
+        return try receiveAnswer(timeoutSeconds: timeoutSeconds)
+    }
+
+    /// Sends one line; its answer is fetched later.
+    func begin(_ line: String) throws(ControlClientError) { try send(line + "\n") }
+
+    func receiveAnswer(timeoutSeconds: Int) throws(ControlClientError) -> CommandAnswer {
         let header = try receiveLine(timeoutSeconds: timeoutSeconds)
         let words = header.split(separator: " ")
         guard words.count == 2, let code = Int32(words[0]), let length = Int(words[1]), length >= 0,

@@ -24,12 +24,18 @@ enum DaemonStarter {
     }
 
     /// Runs a program to its end; a name without a slash is searched for.
-    static func run(_ words: [String]) -> RunResult {
-        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
-        arguments.append(nil)
-        defer { for argument in arguments { free(argument) } }
+    /// - Parameter environment: `NAME=VALUE` strings; nil for this process's own.
+    static func run(_ words: [String], environment: [String]? = nil) -> RunResult {
+        let arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+        let variables: [UnsafeMutablePointer<CChar>?]? = environment.map { $0.map { strdup($0) } + [nil] }
+        defer { for string in arguments + (variables ?? []) { free(string) } }
         var child: pid_t = 0
-        let result = posix_spawnp(&child, words[0], nil, nil, arguments, environ)
+        let result =
+            if let variables {
+                posix_spawnp(&child, words[0], nil, nil, arguments, variables)
+            } else {
+                posix_spawnp(&child, words[0], nil, nil, arguments, environ)
+            }
         if result != 0 { return .notStarted(result) }
         var status: Int32 = 0
         while waitpid(child, &status, 0) < 0 && errno == EINTR {}

@@ -32,6 +32,9 @@ struct Invocation: Equatable, Sendable {
     var shellVariable: String?
     var peer: String?
 
+    /// The argument of `set-gi`, which stands among the names.
+    var generations: [String] = []
+
     func has(_ name: String) -> Bool { options.last { $0.name == name }?.value == "yes" }
     func value(_ name: String) -> String? { options.last { $0.name == name }?.value }
 }
@@ -117,6 +120,10 @@ extension Invocation {
                 }
             }
             for word in pending { try setupOption(word) }
+            if result.command?.name == "set-gi" {
+                result.generations = result.names.filter { $0.contains(":") }
+                result.names.removeAll { $0.contains(":") }
+            }
         }
 
         /// The first word that is neither an option nor an option's value.

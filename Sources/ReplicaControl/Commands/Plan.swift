@@ -13,6 +13,8 @@ struct PlanStep: Equatable, Sendable {
         case newResource(DaemonSettings, ResourceOptions)
         /// A line for the daemon's control socket.
         case ask(String)
+        /// As `ask`; where no disk is attached, the metadata tool does it.
+        case askOrMetadata(String, ResolvedVolume, [String])
         /// Asks for the end of the daemon and waits for it.
         case down
         /// A command of the metadata tool.
@@ -169,6 +171,13 @@ struct PlanBuilder {
         return step(
             .disk, resource, command, object: String(volume.minor),
             words: [name, String(volume.minor)] + flags.map { "--" + $0 }, time: time)
+    }
+
+    /// A command that changes what the metadata says, by the daemon or, where it has no disk, without it.
+    func daemonOrDisk(_ resource: ResolvedResource, _ volume: ResolvedVolume, _ command: ControlCommand) -> PlanStep {
+        var step = simple(resource, volume, command)
+        step.action = .askOrMetadata(command.line(resource: resource.name), volume, [step.command])
+        return step
     }
 
     /// A request that has no place among the control commands: handed on as typed.

@@ -70,6 +70,8 @@ struct PlanRunner {
         switch step.action {
         case .newResource(let settings, let options): code = newResource(step, settings, options)
         case .ask(let line): code = ask(step, line)
+        case .askOrMetadata(let line, let volume, let command):
+            code = isAttached(volume, of: step) ? ask(step, line) : metadata(volume, command, of: step)
         case .down: code = down(step)
         case .metadata(let volume, let command): code = metadata(volume, command, of: step)
         }
@@ -131,6 +133,12 @@ struct PlanRunner {
             console.complain(line)
         }
         return CommandErrorText.exitCode(answer.code)
+    }
+
+    private func isAttached(_ volume: ResolvedVolume, of step: PlanStep) -> Bool {
+        var state = RunningState(environment: environment)
+        let status = state.status(of: step.resource)?.volumes.first { $0.volume == volume.number }
+        return status.map { $0.state.disk != .diskless } ?? false
     }
 
     private func metadata(_ volume: ResolvedVolume, _ command: [String], of step: PlanStep) -> Int32 {

@@ -32,7 +32,7 @@ extension AdminTool {
             return 0
         case "proc":
             let volumes = running.all().flatMap(\.volumes)
-            console.writeOutput(ProcText.file(volumes, persona: environment.persona, build: ToolEnvironment.build))
+            console.writeOutput(ProcText.file(volumes, persona: environment.persona, build: environment.build))
             return 0
         default: return nil
         }
@@ -164,5 +164,5 @@ extension AdminTool {
 
 extension ToolEnvironment {
     /// Who built it, as the second line of the status file says.
-    static let build = "root@replica, 2026-01-01 00:00:00"
+    var build: String { "root@\(nodeName), 2020-01-01 00:00:00" }
 }

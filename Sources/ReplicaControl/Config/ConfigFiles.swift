@@ -41,6 +41,12 @@ package enum ConfigFiles {
         return (0..<Int(matches.gl_pathc)).compactMap { index in paths[index].map { String(cString: $0) } }
     }
 
+    /// Whether everybody may read the file.
+    static func isWorldReadable(_ path: String) -> Bool {
+        var status = stat()
+        return path != "-" && stat(path, &status) == 0 && status.st_mode & 0o004 != 0
+    }
+
     static func resolve(_ path: String, includedFrom file: String) -> String {
         if path.hasPrefix("/") { return path }
         guard let slash = file.lastIndex(of: "/") else { return path }

@@ -106,6 +106,9 @@ extension ConfigParser {
         check(shape, written, at: position)
         if token.isSymbol("/"), shape.kind == .reference { throw .expected(";", got: token) }
         try semicolon()
+        if shape.name == "shared-secret", ConfigFiles.isWorldReadable(lexer.file) {
+            warn(position, "everybody may read the file that holds this shared-secret.")
+        }
         if shape.need == .ignored, written != nil {
             warn(position, "\(shape.name) has no effect here and is ignored.")
         }

@@ -8,42 +8,41 @@ package struct OptionField<Settings>: Sendable {
 }
 
 /// Every option that a configuration file or a low-level command may name: one table per section
-/// (`control.md` 1.9; ranges and defaults of DRBD 8.4.11). The defaults are those of the settings structures.
+/// (`control.md` 1.9; ranges and defaults of DRBD 8.4.11), in the order in which `show` lists them. The defaults are those of the settings structures.
 package enum OptionTable {
     package static let disk: [OptionField<DiskOptions>] = [
         wide("size", \.size, 0...(1 << 41), .sectors),
+        number("max-bio-bvecs", \.maxBioBvecs, 0...128, need: .dropped),
         choice("on-io-error", \.onIOError),
         choice("fencing", \.fencing),
         flag("disk-barrier", \.diskBarrier, .dropped),
         flag("disk-flushes", \.diskFlushes),
         flag("disk-drain", \.diskDrain, .should),
         flag("md-flushes", \.mdFlushes),
-        number("max-bio-bvecs", \.maxBioBvecs, 0...128, need: .dropped),
-        number("disk-timeout", \.diskTimeout, 0...6000, need: .should),
-        choice("read-balancing", \.readBalancing, .should),
-        number("rs-discard-granularity", \.rsDiscardGranularity, 0...(1 << 20), need: .should),
-        flag("discard-zeroes-if-aligned", \.discardZeroesIfAligned, .should),
-        flag("disable-write-same", \.disableWriteSame, .dropped),
         number("resync-rate", \.resyncRate, 1...4_194_304, .kibibytes),
         resyncAfter,
         alExtents,
         flag("al-updates", \.alUpdates, .should),
+        flag("discard-zeroes-if-aligned", \.discardZeroesIfAligned, .should),
+        flag("disable-write-same", \.disableWriteSame, .dropped),
         number("c-plan-ahead", \.cPlanAhead, 0...300),
         number("c-delay-target", \.cDelayTarget, 1...100, need: .should),
         number("c-fill-target", \.cFillTarget, 0...(1 << 20), .sectors, need: .should),
         number("c-max-rate", \.cMaxRate, 250...4_194_304, .kibibytes),
         number("c-min-rate", \.cMinRate, 0...4_194_304, .kibibytes, need: .should),
+        number("disk-timeout", \.diskTimeout, 0...6000, need: .should),
+        choice("read-balancing", \.readBalancing, .should),
+        number("rs-discard-granularity", \.rsDiscardGranularity, 0...(1 << 20), need: .should),
     ]
 
     package static let net: [OptionField<NetOptions>] = [
         choice("protocol", \.replicationProtocol),
         number("timeout", \.timeout, 1...600),
+        number("max-epoch-size", \.maxEpochSize, 1...20_000),
+        number("max-buffers", \.maxBuffers, 32...131_072, need: .should),
+        number("unplug-watermark", \.unplugWatermark, 1...131_072, need: .dropped),
         number("connect-int", \.connectInterval, 1...120),
         number("ping-int", \.pingInterval, 1...120),
-        number("ping-timeout", \.pingTimeout, 1...300),
-        number("max-buffers", \.maxBuffers, 32...131_072, need: .should),
-        number("max-epoch-size", \.maxEpochSize, 1...20_000),
-        number("unplug-watermark", \.unplugWatermark, 1...131_072, need: .dropped),
         number("sndbuf-size", \.sendBufferSize, 0...(10 << 20)),
         number("rcvbuf-size", \.receiveBufferSize, 0...(10 << 20)),
         number("ko-count", \.koCount, 0...200),
@@ -73,6 +72,7 @@ package enum OptionTable {
         policy(
             "rr-conflict", \.rrConflict,
             [("disconnect", .disconnect), ("call-pri-lost", .callPriLost), ("violently", .violently)]),
+        number("ping-timeout", \.pingTimeout, 1...300),
         text("data-integrity-alg", \.dataIntegrityAlgorithm),
         flag("tcp-cork", \.tcpCork, .should),
         choice("on-congestion", \.onCongestion, .should),
