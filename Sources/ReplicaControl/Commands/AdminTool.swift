@@ -75,7 +75,8 @@ package struct AdminTool {
 
     private mutating func load(for command: CommandSpec) throws(ConfigError) {
         if environment.isNodePretended {
-            console.complain("\n   found __DRBD_NODE__ in environment\n   PRETENDING that I am >>\(environment.nodeName)<<\n")
+            console.complain(
+                "\n   found __DRBD_NODE__ in environment\n   PRETENDING that I am >>\(environment.nodeName)<<\n")
         }
         if let file = invocation.configurationToTest {
             guard command.name == "dump" || command.name == "sh-nop" else {
@@ -231,7 +232,8 @@ package struct AdminTool {
     private mutating func execute(_ command: CommandSpec) throws -> Int32 {
         let targets = try targets(for: command)
         if command.checksAddress || command.name == "dump" || command.name == "dump-xml" {
-            try checkAddresses(of: command.scope == .none ? resources.map { PlanTarget(resource: $0, volumes: []) } : targets)
+            try checkAddresses(
+                of: command.scope == .none ? resources.map { PlanTarget(resource: $0, volumes: []) } : targets)
         }
         if let code = try answerFromConfiguration(command, targets) { return code }
         if let code = try answerFromState(command, targets) { return code }
@@ -260,7 +262,8 @@ package struct AdminTool {
 
     /// Remembers, or forgets, where the configuration of a resource is.
     private func register(_ command: CommandSpec, _ steps: [PlanStep], _ code: Int32) {
-        for resource in resources where code == 0 && (command.name == "adjust" || steps.contains { $0.resource == resource.name }) {
+        for resource in resources
+        where code == 0 && (command.name == "adjust" || steps.contains { $0.resource == resource.name }) {
             switch command.name {
             case "up", "adjust":
                 RegisteredConfiguration.register(

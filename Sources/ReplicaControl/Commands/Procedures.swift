@@ -90,8 +90,13 @@ extension AdminTool {
     private mutating func setGenerations(_ targets: [PlanTarget]) -> Int32 {
         guard let target = targets.first, let volume = target.volumes.first else { return 1 }
         let force = invocation.has("force") ? ["--force"] : []
+        let arguments = ["set-gi"] + invocation.generations + force
+        if invocation.isDryRun || invocation.isVerbose {
+            let words = environment.metaWords + MetadataArguments.words(volume) + arguments
+            console.print(words.joined(separator: " "))
+        }
+        if invocation.isDryRun { return 0 }
         let status = running.status(of: target.resource.name)?.volumes.first { $0.volume == volume.number }
-        return MetadataCall.run(
-            volume, ["set-gi"] + invocation.generations + force, running: status, environment: environment)
+        return MetadataCall.run(volume, arguments, running: status, environment: environment)
     }
 }

@@ -222,7 +222,8 @@ package struct SetupTool {
             let rest = Array(positional.dropFirst())
             var request = [command, found.volume.volume.text] + rest + waitOptions(command, options)
             if command == "disk-options", !options.contains("--set-defaults"), let disk = found.volume.disk {
-                request = merged(disk.options, DiskOptions(), OptionTable.disk, [command, found.volume.volume.text], options)
+                request = merged(
+                    disk.options, DiskOptions(), OptionTable.disk, [command, found.volume.volume.text], options)
             }
             return send(request, to: found.resource.resource, object: String(minor))
         }

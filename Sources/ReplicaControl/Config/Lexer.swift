@@ -108,9 +108,15 @@ struct Lexer {
             switch bytes[offset] {
             case UInt8(ascii: "{"): depth += 1
             case UInt8(ascii: "}"): depth -= 1
-            case UInt8(ascii: "#"): skipComment(); continue
-            case UInt8(ascii: "\""): skipQuoted(); continue
-            case UInt8(ascii: "\n"): newLine(); continue
+            case UInt8(ascii: "#"):
+                skipComment()
+                continue
+            case UInt8(ascii: "\""):
+                skipQuoted()
+                continue
+            case UInt8(ascii: "\n"):
+                newLine()
+                continue
             default: break
             }
             offset += 1

@@ -92,8 +92,7 @@ extension ConfigParser {
             }
             return
         }
-        for name in value.split(separator: " ") where !resource.hosts.contains(where: { $0.names.contains(String(name)) })
-        {
+        for name in value.split(separator: " ") where !resource.hosts.contains(where: { $0.names.contains(String(name)) }) {
             fault(
                 option.position,
                 "in resource \(resource.name):\n\tbecome-primary-on contains '\(name)', which is not named with the "

@@ -8,7 +8,8 @@ package struct OptionField<Settings>: Sendable {
 }
 
 /// Every option that a configuration file or a low-level command may name: one table per section
-/// (`control.md` 1.9; ranges and defaults of DRBD 8.4.11), in the order in which `show` lists them. The defaults are those of the settings structures.
+/// (`control.md` 1.9; ranges and defaults of DRBD 8.4.11), in the order in which `show` lists them. The defaults are
+/// those of the settings structures.
 package enum OptionTable {
     package static let disk: [OptionField<DiskOptions>] = [
         wide("size", \.size, 0...(1 << 41), .sectors),

@@ -102,15 +102,16 @@ struct DaemonTests {
         #expect(up.error.contains("drbdadm: connect r0: skipped due to earlier error"))
     }
 
-    @Test(arguments: [
-        (-2, 17, "State change failed: (-2) Need access to UpToDate data"),
-        (-1, 11, "State change failed: (-1) Multiple primaries not allowed by config"),
-        (-12, 11, "State change failed: (-12) Device is held open by someone"),
-        (-16, 5, "State change failed: (-16) Disk state is lower than outdated"),
-        (-4, 16, "State change failed: (-4) Can not resync without local disk"),
-        (127, 10, "Failure: (127) Device minor not allocated"),
-        (123, 10, "Failure: (123) --discard-my-data not allowed when primary."),
-    ] as [(Int32, Int32, String)])
+    @Test(
+        arguments: [
+            (-2, 17, "State change failed: (-2) Need access to UpToDate data"),
+            (-1, 11, "State change failed: (-1) Multiple primaries not allowed by config"),
+            (-12, 11, "State change failed: (-12) Device is held open by someone"),
+            (-16, 5, "State change failed: (-16) Disk state is lower than outdated"),
+            (-4, 16, "State change failed: (-4) Can not resync without local disk"),
+            (127, 10, "Failure: (127) Device minor not allocated"),
+            (123, 10, "Failure: (123) --discard-my-data not allowed when primary."),
+        ] as [(Int32, Int32, String)])
     func refusals(_ number: Int32, _ exitCode: Int32, _ text: String) throws {
         let harness = try ToolHarness(Reference.simple())
         let daemon = try daemon(harness, answer: CommandAnswer(code: number, text: "some reason"))
@@ -192,8 +193,10 @@ struct DaemonTests {
         ),
         // Equal to the defaults.
         ("net { timeout 60; protocol C; } disk { resync-rate 250k; on-io-error detach; }", []),
-        ("options { on-no-data-accessible suspend-io; }",
-            ["resource-options r0 --set-defaults --on-no-data-accessible=suspend-io"]),
+        (
+            "options { on-no-data-accessible suspend-io; }",
+            ["resource-options r0 --set-defaults --on-no-data-accessible=suspend-io"]
+        ),
         (
             "net { shared-secret x; }",
             [

@@ -123,21 +123,21 @@ struct ConfigDumpTests {
             harness.admin("dump-xml").output
                 == "<config file=\"\(file)\">\n    <resource name=\"r0\" conf-file-line=\"\(file):2\">\n"
                 + host("alice", "10.77.0.11") + host("bob", "10.77.0.12") + """
-                        <section name="net">
-                            <option name="protocol" value="C"/>
-                            <option name="ping-int" value="10"/>
-                            <option name="ping-timeout" value="15"/>
-                            <option name="verify-alg" value="crc32c"/>
-                            <option name="after-sb-0pri" value="discard-zero-changes"/>
-                        </section>
-                        <section name="disk">
-                            <option name="c-plan-ahead" value="0"/>
-                            <option name="resync-rate" value="30M"/>
-                        </section>
-                    </resource>
-                </config>
+                            <section name="net">
+                                <option name="protocol" value="C"/>
+                                <option name="ping-int" value="10"/>
+                                <option name="ping-timeout" value="15"/>
+                                <option name="verify-alg" value="crc32c"/>
+                                <option name="after-sb-0pri" value="discard-zero-changes"/>
+                            </section>
+                            <section name="disk">
+                                <option name="c-plan-ahead" value="0"/>
+                                <option name="resync-rate" value="30M"/>
+                            </section>
+                        </resource>
+                    </config>
 
-                """)
+                    """)
     }
 
     @Test func xmlEscapes() throws {

@@ -214,35 +214,64 @@ struct ConfigLoadingTests {
     }
 
     @Test(arguments: [
-        ("resource r0 {\n on alice { device minor 0; disk /dev/a; meta-disk internal; address 1.2.3.4:1; }\n}",
-            "f:1: in resource r0:\n\tMissing section 'on <PEER> { ... }'.\n"),
-        (Reference.simple().replacing("meta-disk internal; }\n}", with: "}\n}"),
-            "f:4: in resource r0, on bob { ... }: 'meta-disk' keyword missing.\n"),
-        (Reference.simple().replacing("address 10.0.0.2:7788;", with: ""),
-            "f:4: in resource r0, on bob { ... }: 'address' keyword missing.\n"),
+        (
+            "resource r0 {\n on alice { device minor 0; disk /dev/a; meta-disk internal; address 1.2.3.4:1; }\n}",
+            "f:1: in resource r0:\n\tMissing section 'on <PEER> { ... }'.\n"
+        ),
+        (
+            Reference.simple().replacing("meta-disk internal; }\n}", with: "}\n}"),
+            "f:4: in resource r0, on bob { ... }: 'meta-disk' keyword missing.\n"
+        ),
+        (
+            Reference.simple().replacing("address 10.0.0.2:7788;", with: ""),
+            "f:4: in resource r0, on bob { ... }: 'address' keyword missing.\n"
+        ),
         ("common { on x { } }", "f:1: in the common section, there are no host sections allowed.\n"),
-        ("resource r0 { net { bogus; } }",
-            "f:1: Parse error: 'an option keyword' expected,\n\tbut got 'bogus'\n"),
-        ("resource r0 { syncer { bogus; } }",
-            "f:1: Parse error: 'a syncer option keyword' expected,\n\tbut got 'bogus'\n"),
-        ("resource r0 { on a { address host.example:1; } }",
-            "f:1: Parse error: 'ssocks | sdp | ipv4 | ipv6 | <ipv4 address> ' expected,\n\tbut got 'host.example'\n"),
-        ("resource r0 { on a { address ssocks 1.2.3.4:1; } }",
-            "f:1: transport 'ssocks' is not available in user space.\n"),
-        ("resource r0 { on a { meta-disk /dev/x 7; } }",
-            "f:1: Parse error: '[ | ;' expected,\n\tbut got '7'\n"),
-        ("resource r0 { on a { device /dev/drbd; } }",
-            "f:1: no minor given nor device name contains a minor number\n"),
-        ("resource r0 { on a {\n", "f:2: Parse error: 'disk | device | address | meta-disk | flexible-meta-disk"
-            + " | volume | options | proxy' expected,\n\tbut got ''\n"),
-        ("resource r0 { device \"/dev/drbd0\n\" }",
-            "f:1: Unterminated double quoted string; we don't allow embedded newlines\n"),
-        ("resource \(String(repeating: "x", count: 129)) {",
-            "f:1: Token too long >>>xxxxxxxxxxxxxxxxxxxx…<<<\n"),
-        (Reference.simple("stacked-on-top-of low { device minor 9; address 9.9.9.9:1; }"),
-            "f:2: in resource r0, referenced resource 'low' not defined.\n"),
-        ("resource r0 { verify-everything-and-more-than-that; }",
-            "but got 'verify-everything-an...'\n"),
+        (
+            "resource r0 { net { bogus; } }",
+            "f:1: Parse error: 'an option keyword' expected,\n\tbut got 'bogus'\n"
+        ),
+        (
+            "resource r0 { syncer { bogus; } }",
+            "f:1: Parse error: 'a syncer option keyword' expected,\n\tbut got 'bogus'\n"
+        ),
+        (
+            "resource r0 { on a { address host.example:1; } }",
+            "f:1: Parse error: 'ssocks | sdp | ipv4 | ipv6 | <ipv4 address> ' expected,\n\tbut got 'host.example'\n"
+        ),
+        (
+            "resource r0 { on a { address ssocks 1.2.3.4:1; } }",
+            "f:1: transport 'ssocks' is not available in user space.\n"
+        ),
+        (
+            "resource r0 { on a { meta-disk /dev/x 7; } }",
+            "f:1: Parse error: '[ | ;' expected,\n\tbut got '7'\n"
+        ),
+        (
+            "resource r0 { on a { device /dev/drbd; } }",
+            "f:1: no minor given nor device name contains a minor number\n"
+        ),
+        (
+            "resource r0 { on a {\n",
+            "f:2: Parse error: 'disk | device | address | meta-disk | flexible-meta-disk"
+                + " | volume | options | proxy' expected,\n\tbut got ''\n"
+        ),
+        (
+            "resource r0 { device \"/dev/drbd0\n\" }",
+            "f:1: Unterminated double quoted string; we don't allow embedded newlines\n"
+        ),
+        (
+            "resource \(String(repeating: "x", count: 129)) {",
+            "f:1: Token too long >>>xxxxxxxxxxxxxxxxxxxx…<<<\n"
+        ),
+        (
+            Reference.simple("stacked-on-top-of low { device minor 9; address 9.9.9.9:1; }"),
+            "f:2: in resource r0, referenced resource 'low' not defined.\n"
+        ),
+        (
+            "resource r0 { verify-everything-and-more-than-that; }",
+            "but got 'verify-everything-an...'\n"
+        ),
         ("resource r0 { on a { node-id 0; } }", "but got 'node-id'\n"),
     ])
     func faults(_ text: String, _ message: String) throws {
@@ -321,7 +350,8 @@ struct ConfigLoadingTests {
         func address(_ text: String) throws -> String {
             let text = Reference.simple().replacing("10.0.0.1:7788", with: text)
             return try #require(
-                try ConfigParser.parse(text: text, name: "f").resources[0].hosts[0].address).address.description
+                try ConfigParser.parse(text: text, name: "f").resources[0].hosts[0].address
+            ).address.description
         }
         #expect(try address("ipv4 10.1.1.1:7777") == "ipv4:10.1.1.1:7777")
         #expect(try address("ipv6 [fd00::1]:7788") == "ipv6:[fd00::1]:7788")
@@ -396,12 +426,12 @@ struct ConfigLoadingTests {
     @Test func stackedResources() throws {
         let text =
             Reference.simple()
-            + """
-            resource up {
-              stacked-on-top-of r0 { device /dev/drbd10; address 10.9.9.1:7788; }
-              on third { device /dev/drbd10; disk /dev/z; address 10.9.9.2:7788; meta-disk internal; }
-            }
-            """
+                + """
+                resource up {
+                  stacked-on-top-of r0 { device /dev/drbd10; address 10.9.9.1:7788; }
+                  on third { device /dev/drbd10; disk /dev/z; address 10.9.9.2:7788; meta-disk internal; }
+                }
+                """
         let harness = try ToolHarness(text)
         #expect(harness.admin("sh-resources").output == "r0\n")
         #expect(harness.admin("-S", "sh-resources").output == "up\n")

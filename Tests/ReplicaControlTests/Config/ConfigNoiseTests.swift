@@ -19,7 +19,9 @@ struct ConfigNoiseTests {
                 switch Int.random(in: 0..<5, using: &generator) {
                 case 0: bytes[index] = UInt8.random(in: 0...255, using: &generator)
                 case 1: bytes.remove(at: index)
-                case 2: bytes.insert(contentsOf: [0x7B, 0x7D, 0x3B, 0x22].randomElement(using: &generator).map { [$0] } ?? [], at: index)
+                case 2:
+                    bytes.insert(
+                        contentsOf: [0x7B, 0x7D, 0x3B, 0x22].randomElement(using: &generator).map { [$0] } ?? [], at: index)
                 case 3: bytes.removeSubrange(index..<min(index + 40, bytes.count))
                 default: bytes.insert(contentsOf: bytes[index..<min(index + 60, bytes.count)], at: index)
                 }

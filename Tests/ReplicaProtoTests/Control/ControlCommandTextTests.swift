@@ -112,8 +112,9 @@ struct ControlCommandTextTests {
             try ControlCommand(parsing: "primary 0 --overwrite-data-of-peer", resource: "r0")
                 == .primary(VolumeNumber(0), force: true))
         // Units.
-        guard case .diskOptions(_, let options) = try ControlCommand(
-            parsing: "disk-options 0 --resync-rate=30M --c-fill-target=1M --size=1k", resource: "r0")
+        guard
+            case .diskOptions(_, let options) = try ControlCommand(
+                parsing: "disk-options 0 --resync-rate=30M --c-fill-target=1M --size=1k", resource: "r0")
         else { return }
         #expect(options.resyncRate == 30_720 && options.cFillTarget == 2048 && options.size == 2)
     }
