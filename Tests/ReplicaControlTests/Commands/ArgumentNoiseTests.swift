@@ -19,7 +19,8 @@ struct ArgumentNoiseTests {
     @Test(arguments: [1, 2, 3, 42, 0xdead_beef] as [UInt64])
     func randomWords(seed: UInt64) throws {
         var generator = NoiseGenerator(seed: seed)
-        let harness = try ToolHarness(Reference.twoVolumes)
+        // Disks that exist on no machine, whatever a command might do to them.
+        let harness = try ToolHarness(Reference.twoVolumes.replacing("/dev/vd", with: "/nonexistent/vd"))
         harness.localAddresses = ["10.77.0.11"]
         for _ in 0..<400 {
             var words: [String] = []
