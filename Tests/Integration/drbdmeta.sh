@@ -1,9 +1,10 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Debian's drbdmeta (package drbd-utils) and our metadata tool read, write and apply each other's metadata.
 #
 #   drbdmeta.sh [REPLCTL]
 #
 # Needs root and loop devices. Exit status: 0 all agree, 1 they differ, 77 skipped.
+# shellcheck disable=SC2086  # some of the commands below are two words
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 replctl=${1:-$here/../../.build/debug/replctl}
