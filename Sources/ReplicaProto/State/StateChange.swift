@@ -64,7 +64,12 @@ extension Resource {
         }
         if old.role != new.role { exportMayHaveChanged(v) }
         if peerDataLost(old, new) { peerLost(v, from: old, to: new) }
-        if new.disk.isUsable { superblockChanged(v) }
+        if new.disk.isUsable {
+            // Kept for the time when the disk is not usable any more and its state says nothing.
+            let flags = currentFlags(v)
+            volumes[v].superblock?.flags = flags
+            superblockChanged(v)
+        }
         tellPeer(v, from: old, to: new)
         followResync(v, from: old, to: new)
         if new.disk == .failed, old.disk != .failed { diskMayBeIdle(v) }
