@@ -157,3 +157,9 @@ int clinux_spawn_shell(const char *command, char *const environment[], int *proc
     *process = child;
     return result;
 }
+
+#include <linux/io_uring.h>
+
+int clinux_enable_ring(int ring) {
+    return (int)syscall(SYS_io_uring_register, ring, IORING_REGISTER_ENABLE_RINGS, (void *)0, 0);
+}

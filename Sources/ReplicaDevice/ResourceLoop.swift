@@ -104,6 +104,7 @@ package struct ResourceLoop: ~Copyable {
 
     /// Serves until `down` has been answered or a signal has ended the resource.
     package mutating func run() {
+        ring.start()
         armClientAccept()
         armControlAccept()
         armWake()

@@ -49,3 +49,6 @@ uint32_t clinux_poll_peer_closed(void);
 /// Starts `/bin/sh -c COMMAND` in `/`, in a process group of its own, with no blocked signals, input from /dev/null and
 /// output to our standard error. `environment` ends with a null pointer. Returns 0 and the process, or an errno.
 int clinux_spawn_shell(const char *command, char *const environment[], int *process);
+/// Enables an io_uring that was set up disabled, for the calling thread (IORING_REGISTER_ENABLE_RINGS; liburing 2.3
+/// declares the call and does not export it). Returns 0, or -1 with errno set.
+int clinux_enable_ring(int ring);

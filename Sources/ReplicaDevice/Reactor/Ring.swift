@@ -1,3 +1,4 @@
+import CLinux
 import CUring
 import Glibc
 import ReplicaProto
@@ -22,7 +23,8 @@ struct Ring: ~Copyable {
     init(_ configuration: RingConfiguration) throws(SystemError) {
         let memory = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
         memory.initialize(to: io_uring())
-        let basic = UInt32(IORING_SETUP_CQSIZE) | UInt32(IORING_SETUP_CLAMP)
+        // Disabled until `start`: the thread that starts it is the single issuer.
+        let basic = UInt32(IORING_SETUP_CQSIZE) | UInt32(IORING_SETUP_CLAMP) | UInt32(IORING_SETUP_R_DISABLED)
         var wanted = basic | UInt32(IORING_SETUP_SUBMIT_ALL)
         if configuration.singleIssuer { wanted |= UInt32(IORING_SETUP_SINGLE_ISSUER) }
         if configuration.deferTaskRun { wanted |= UInt32(IORING_SETUP_SINGLE_ISSUER) | UInt32(IORING_SETUP_DEFER_TASKRUN) }
@@ -43,6 +45,12 @@ struct Ring: ~Copyable {
     deinit {
         io_uring_queue_exit(ring)
         ring.deallocate()
+    }
+
+    /// Makes the calling thread the one that submits and waits.
+    func start() {
+        let result = clinux_enable_ring(ring.pointee.ring_fd)
+        invariant(result == 0, "a ring is started once (errno \(errno))")
     }
 
     /// Registers one region for fixed reads and writes (buffer index 0).
