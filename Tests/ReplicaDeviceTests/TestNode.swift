@@ -195,6 +195,7 @@ final class TestSocket {
             let count = bytes.withUnsafeBytes {
                 Glibc.send(descriptor, $0.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL))
             }
+            if count < 0 && errno == EINTR { continue }
             try #require(count > 0)
             sent += count
         }
@@ -207,6 +208,7 @@ final class TestSocket {
         while got < count {
             let piece = bytes.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress! + got, count - got, 0) }
             let code = errno
+            if piece < 0 && code == EINTR { continue }
             try #require(piece > 0, "\(got) of \(count) bytes came, then \(piece) (errno \(code))")
             got += piece
         }
@@ -219,7 +221,7 @@ final class TestSocket {
         while true {
             let count = recv(descriptor, &byte, 1, 0)
             if count == 0 { return true }
-            if count < 0 { return errno == ECONNRESET }
+            if count < 0 && errno != EINTR { return errno == ECONNRESET }
         }
     }
 }

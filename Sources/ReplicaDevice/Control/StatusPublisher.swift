@@ -56,26 +56,30 @@ extension ResourceLoop {
             writeFile("\(directory)/\(new.minor)", "\(getpid())\n" + new.text)
         }
         status.published = fragments
-        status.hasMerged = true
-        mergeStatus()
+        status.hasMerged = mergeStatus()
+        if !status.hasMerged { status.nextDeadline = now.nanoseconds &+ 50_000_000 }
     }
 
     mutating func removePublishedStatus() {
         for old in status.published { unlink("\(runDirectory)/proc.d/\(old.minor)") }
         status.published = []
-        mergeStatus()
+        // At the end there is no later: a few tries, then the next daemon that merges does it.
+        for _ in 0..<20 {
+            if mergeStatus() { break }
+            usleep(10_000)
+        }
     }
 
-    /// Composes RUN/proc/drbd from all fragments whose daemons live.
-    private func mergeStatus() {
+    /// Composes RUN/proc/drbd from all fragments whose daemons live. False: another daemon is at it, try again soon.
+    private func mergeStatus() -> Bool {
         mkdir("\(runDirectory)/proc", 0o755)
         let lock = open("\(runDirectory)/proc.d/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
-        guard lock >= 0 else { return }
+        guard lock >= 0 else { return true }
         defer { close(lock) }
-        // Whoever holds it reads our fragment too, or will be followed by us.
-        guard flock(lock, LOCK_EX) == 0 else { return }
+        // Never waits: whoever holds the lock might be stopped.
+        guard flock(lock, LOCK_EX | LOCK_NB) == 0 else { return false }
         var parts: [(minor: UInt32, text: Substring)] = []
-        guard let listing = opendir("\(runDirectory)/proc.d") else { return }
+        guard let listing = opendir("\(runDirectory)/proc.d") else { return true }
         defer { closedir(listing) }
         while let entry = readdir(listing) {
             let name = withUnsafePointer(to: &entry.pointee.d_name) {
@@ -98,6 +102,7 @@ extension ResourceLoop {
             text += part.text
         }
         writeFile("\(runDirectory)/proc/drbd", text)
+        return true
     }
 
     /// Replaces a file in one step.
