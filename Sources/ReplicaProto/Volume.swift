@@ -83,6 +83,9 @@ struct Volume {
     var discardMyData = false
     /// A forced promotion of the peer while both disks are Inconsistent.
     var peerForcedPromotion = false
+    /// The peer will say once more how it sees itself after the handshake (`wire.md` 6.2); until then what we know of
+    /// its disk is from before.
+    var owesSecondState = false
     /// Our P_STATE of the handshake is out.
     var sentHandshake = false
 

@@ -6,6 +6,7 @@ extension Resource {
         guard link.receivedProtocol || link.phase == .established else { return connectionFailed(.protocolError) }
         let state = volumes[v].state
         if state.connection.isDown { return }
+        volumes[v].owesSecondState = state.connection == .wfReportParams
         // Without identifiers a Negotiating or better disk can't be judged (`wire.md` 12, Z1 and Z11).
         if peer.disk.hasMetadata, volumes[v].peerIdentifiers == nil, state.disk.hasMetadata {
             log(.error, v, "peer reports a disk but sent no UUIDs")

@@ -106,7 +106,15 @@ extension Resource {
         case .invalidateRemote(let number): withVolume(id, number) { core, v in core.invalidateRemote(id, v) }
         case .outdate(let number): withVolume(id, number) { core, v in core.outdate(id, v) }
         case .newCurrentUUID(let number, let clear):
-            withVolume(id, number) { core, v in core.newCurrentUUID(id, v, clearBitmap: clear) }
+            withVolume(id, number) { core, v in
+                // No state travels with the skipped sync: a late one from the handshake would undo it.
+                if core.volumes[v].owesSecondState, core.volumes[v].state.connection == .connected,
+                    core.tryAgain(id, command, until: until)
+                {
+                    return
+                }
+                core.newCurrentUUID(id, v, clearBitmap: clear)
+            }
         case .pauseSync(let number): withVolume(id, number) { core, v in core.pause(id, v) }
         case .resumeSync(let number): withVolume(id, number) { core, v in core.resume(id, v) }
         case .suspendIO(let number):
