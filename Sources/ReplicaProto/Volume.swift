@@ -43,6 +43,8 @@ struct Volume {
     var closesCleanly = false
     var detachCommand: CommandID?
     var attachCommand: CommandID?
+    /// The metadata is ready, but a handshake runs that told the peer of no disk.
+    var attachIsPutOff = false
     var hadReadError = false
     /// CONNECTED_IND as found at attach: wait-connect takes the degraded time if it was not set on a crashed Primary.
     var wasConnectedAtCrash = false
@@ -94,6 +96,8 @@ struct Volume {
     var sendsBitmap = false
     var transferIn: BitmapReceiver?
     var resync: Resync?
+    /// Runs so far.
+    var resyncCount: UInt64 = 0
     /// P_SYNC_UUID that came before we were ready for it.
     var pendingSyncUUID: UInt64?
     /// A handler or metadata I/O stands between the bitmap exchange and the resync.

@@ -31,7 +31,7 @@ struct PeerRequest {
     var buffer: BufferSlot?
     var blockID: UInt64 = 0
     var flags: DataFlags = []
-    /// Receive epoch that it counts in (application writes only).
+    /// Receive epoch that it counts in; for a resync write, the run of the resync.
     var epoch: UInt64 = 0
     /// Which connection it came through; the answer is dropped if that one is gone.
     var connection: UInt32 = 0

@@ -19,7 +19,7 @@ extension Resource {
             case .pausedSyncT, .pausedSyncS:
                 let moment = now
                 volumes[v].resync?.pausedAt = moment
-            case .connected where volumes[v].resync != nil && !(volumes[v].resync?.isEnding ?? true):
+            case .connected where volumes[v].resync != nil:
                 log(.info, v, "resync aborted")
                 endResync(v)
                 enqueue(v, .changedPages)
@@ -124,6 +124,7 @@ extension Resource {
 
     mutating func endResync(_ v: Int) {
         volumes[v].counters.peerPending -= volumes[v].resync?.outstanding.count ?? 0
+        link.pingActions.removeAll { $0.volume == v }
         volumes[v].resync = nil
         volumes[v].transferIn = nil
         volumes[v].sendsBitmap = false
@@ -135,8 +136,9 @@ extension Resource {
     }
 
     mutating func beginResync(_ v: Int) {
+        volumes[v].resyncCount += 1
         let fresh = Resync(
-            total: volumes[v].bitmap.weight, options: volumes[v].diskOptions, maxBuffers: link.options.maxBuffers, at: now)
+            serial: volumes[v].resyncCount, total: volumes[v].bitmap.weight, options: volumes[v].diskOptions, maxBuffers: link.options.maxBuffers, at: now)
         volumes[v].resync = fresh
         if volumes[v].state.connection == .pausedSyncT || volumes[v].state.connection == .pausedSyncS {
             let moment = now
@@ -258,7 +260,8 @@ extension Resource {
 
     /// The target has all blocks; ours are all confirmed too.
     private mutating func sourceMayEnd(_ v: Int) {
-        guard let resync = volumes[v].resync, resync.targetReported, !resync.isEnding,
+        // Up to v95 nobody reports the end: both nodes see it when no bit is left (`wire.md` 10).
+        guard let resync = volumes[v].resync, resync.targetReported || link.version <= 95, !resync.isEnding,
             volumes[v].state.connection.isSyncSource, volumes[v].bitmap.weight <= resync.failed
         else { return }
         volumes[v].resync?.isEnding = true
@@ -272,11 +275,11 @@ extension Resource {
             volumes[v].identifiers = volumes[v].identifiers.withRetiredBitmap
             volumes[v].peerIdentifiers = volumes[v].identifiers
         }
+        endResync(v)
         setState(v) {
             $0.connection = .connected
             $0.peerDisk = resync.failed == 0 ? .upToDate : .inconsistent
         }
-        endResync(v)
         enqueue(v, .superblock, .changedPages)
         if volumes[v].diskOptions.fencing != .dontCare { runHandler(.unfencePeer, v) }
     }

@@ -1,5 +1,7 @@
 /// One run of a resync on one volume, on either side.
 struct Resync {
+    /// Tells the runs of a volume apart: a block that was being written when its run was aborted is none of the next.
+    let serial: UInt64
     /// Bits at the start.
     var total: UInt64
     /// Blocks that could not be copied.
@@ -36,7 +38,8 @@ struct Resync {
     /// The target says that it is done, but blocks are still marked here.
     var targetReported = false
 
-    init(total: UInt64, options: DiskOptions, maxBuffers: Int, at now: Instant) {
+    init(serial: UInt64, total: UInt64, options: DiskOptions, maxBuffers: Int, at now: Instant) {
+        self.serial = serial
         self.total = total
         startedAt = now
         marks = Array(repeating: (now, total), count: 8)

@@ -169,6 +169,7 @@ extension Resource {
         peerRequests[p].range = range
         peerRequests[p].buffer = payload
         peerRequests[p].blockID = BlockID.syncer
+        peerRequests[p].epoch = volumes[v].resyncCount
         peerRequests[p].connection = link.instance
         volumes[v].resync?.writing += 1
         volumes[v].resync?.writtenSectors += UInt64(range.count)
@@ -193,7 +194,7 @@ extension Resource {
         let request = peerRequests[p]
         let v = request.volume
         guard request.connection == link.instance else { return }
-        volumes[v].resync?.writing -= 1
+        if volumes[v].resync?.serial == request.epoch { volumes[v].resync?.writing -= 1 }
         guard volumes[v].state.connection.isConnected else { return }
         if error == nil {
             ackResync(v, request.range, success: true)
@@ -257,12 +258,12 @@ extension Resource {
             storeRoleBit(v)
             volumes[v].peerIdentifiers = volumes[v].identifiers
         }
+        endResync(v)
         setState(v) {
             $0.connection = .connected
             $0.disk = succeeded ? .upToDate : .inconsistent
             $0.peerDisk = .upToDate
         }
-        endResync(v)
         enqueue(v, .superblock, .then(.resyncEndDurable), .changedPages)
     }
 
