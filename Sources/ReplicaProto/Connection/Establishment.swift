@@ -130,7 +130,14 @@ extension Resource {
             link.phase = .connecting
             timers.cancel(.settle)
             timers.set(.connectRetry, now + TimeSpan(nanoseconds: random.next() % 1_000_000_000))
-        case .features, .authentication:
+        case .features:
+            // Whoever does not begin with its features speaks something else (`wire.md` 4.2).
+            if case .protocolError(let error) = failure {
+                log(.error, nil, "expected ConnectionFeatures packet: \(describe(error))")
+                return connectionFailed(.disconnecting)
+            }
+            restartHandshake(afterPause: true)
+        case .authentication:
             restartHandshake(afterPause: true)
         case .parameters, .established, .closing:
             streamEnded(isData, failure)

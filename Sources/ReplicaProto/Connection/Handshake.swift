@@ -101,6 +101,10 @@ extension Resource {
 
     private mutating func parametersPhase() {
         timers.cancel(.handshake)
+        if link.configuration?.tentative ?? false, link.version < 92 {
+            log(.error, nil, "--dry-run is not supported by peer")
+            return connectionFailed(.disconnecting)
+        }
         link.phase = .parameters
         link.sentChallenge = false
         link.receivedProtocol = false
@@ -230,11 +234,11 @@ extension Resource {
 
     mutating func syncParametersReceived(_ v: Int, _ packet: SyncParameters) {
         if volumes[v].state.connection == .wfReportParams {
-            if packet.verifyAlgorithm != link.options.verifyAlgorithm {
+            if link.version >= 88, packet.verifyAlgorithm != link.options.verifyAlgorithm {
                 log(.error, v, "Different verify-alg settings. me=\"\(link.options.verifyAlgorithm)\" peer=\"\(packet.verifyAlgorithm)\"")
                 return connectionFailed(.disconnecting)
             }
-            if packet.checksumAlgorithm != link.options.checksumAlgorithm {
+            if link.version >= 89, packet.checksumAlgorithm != link.options.checksumAlgorithm {
                 log(.error, v, "Different csums-alg settings. me=\"\(link.options.checksumAlgorithm)\" peer=\"\(packet.checksumAlgorithm)\"")
                 return connectionFailed(.disconnecting)
             }

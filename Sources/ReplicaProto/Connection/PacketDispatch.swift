@@ -10,6 +10,13 @@ extension Resource {
         case .meta: link.lastMetaReceived = now
         }
         link.stallsLeft = link.options.koCount
+        if link.phase == .features {
+            guard case .connectionFeatures = packet else {
+                if let payload { emit(.releaseBuffer(payload)) }
+                log(.error, nil, "expected ConnectionFeatures packet")
+                return connectionFailed(.disconnecting)
+            }
+        }
         if dispatchConnectionPacket(packet) { return }
         guard let v = index(of: number) else {
             if let payload { emit(.releaseBuffer(payload)) }
@@ -59,10 +66,9 @@ extension Resource {
 
     private mutating func dispatchVolumePacket(_ v: Int, _ packet: Packet, _ payload: BufferSlot?) {
         // Before the handshake is over only its own packets may come.
-        if link.phase == .features || link.phase == .authentication {
+        if link.phase == .authentication {
             if let payload { emit(.releaseBuffer(payload)) }
-            if link.phase == .authentication { return connectionFailedInAuthentication() }
-            return connectionFailed(.disconnecting)
+            return connectionFailedInAuthentication()
         }
         switch packet {
         case .data(let head): peerWriteReceived(v, head, payload)
@@ -72,6 +78,10 @@ extension Resource {
             peerDiscardReceived(v, head, head.flags.contains(.discard) ? .zeroMayUnmap : .zeroNoUnmap)
         case .dataRequest(let request): peerReadReceived(v, request, .read)
         case .resyncDataRequest(let request), .thinResyncRequest(let request): peerReadReceived(v, request, .resyncRead)
+        case .checksumResyncRequest(let request):
+            // Sending the block is always a right answer: what a digest could save is lost, nothing else.
+            if let payload { emit(.releaseBuffer(payload)) }
+            peerReadReceived(v, request, .resyncRead)
         case .dataReply(let head): remoteReadAnswered(v, head, payload)
         case .resyncDataReply(let head): resyncDataReceived(v, head, payload)
         case .resyncDeallocated(let area): resyncDeallocatedReceived(v, area)
@@ -99,7 +109,7 @@ extension Resource {
         case .negativeResyncReply(let ack): resyncReadRefused(v, ack, cancelled: false)
         case .resyncCancel(let ack): resyncReadRefused(v, ack, cancelled: true)
         case .resyncIsInSync(let ack): resyncBlockIsInSync(v, ack)
-        case .superseded, .retryWrite, .verifyRequest, .verifyReply, .verifyResult, .checksumResyncRequest, .writeSame:
+        case .superseded, .retryWrite, .verifyRequest, .verifyReply, .verifyResult, .writeSame:
             // Nothing that we announce or ask for leads to these.
             if let payload { emit(.releaseBuffer(payload)) }
             log(.error, v, "packet of a feature that was not agreed upon")

@@ -9,6 +9,13 @@ extension Resource {
         volumes[v].owesSecondState = state.connection == .wfReportParams
         // Without identifiers a Negotiating or better disk can't be judged (`wire.md` 12, Z1 and Z11).
         if peer.disk.hasMetadata, volumes[v].peerIdentifiers == nil, state.disk.hasMetadata {
+            if state.disk == .negotiating, state.connection.isConnected {
+                // Sent before the peer saw our attach; its identifiers are on their way.
+                return setState(v) {
+                    $0.peerRole = peer.role
+                    $0.pausedByPeer = peer.pausedByDependency || peer.pausedByUser
+                }
+            }
             log(.error, v, "peer reports a disk but sent no UUIDs")
             return connectionFailed(.protocolError)
         }
@@ -60,6 +67,11 @@ extension Resource {
                 return connectionFailed(.disconnecting)
             }
         }
+        if !old.connection.isConnected, connection == .connected, peerDisk == .consistent, volumes[v].isSuspended,
+            volumes[v].rotationDeferred
+        {
+            return giveUpFrozenWrites(v)
+        }
         setState(v, change)
         let new = volumes[v].state
         if old.connection > .wfReportParams, new.connection > .connected, peer.connection <= .connected,
@@ -78,6 +90,19 @@ extension Resource {
         volumes[v].rotationDeferred = false
         enqueue(v, .superblock)
         resendFrozenWrites(v)
+    }
+
+    /// The peer was restarted: writes that it had in memory are lost, so sending again only what it never
+    /// acknowledged would not do (`wire.md` 7.13). Our disk goes on alone, and a resync mends the peer's.
+    private mutating func giveUpFrozenWrites(_ v: Int) {
+        log(.error, v, "Aborting Connect, can not thaw IO with an only Consistent peer")
+        setState(v) {
+            $0.suspendedByUser = false
+            $0.suspendedNoData = false
+            $0.suspendedFencing = false
+        }
+        connectionFailed(.protocolError)
+        thaw(v)
     }
 
     // MARK: The decision
