@@ -11,6 +11,8 @@ package enum Limits {
     package static let requestSectors: UInt32 = 2048
     /// Sectors of the largest discard: 128 MiB, 32 activity log extents.
     package static let discardSectors: UInt32 = 262_144
+    /// Of a discard for a peer without FF_WSAME: 4 MiB.
+    package static let smallDiscardSectors: UInt32 = 8192
     /// Effects of one step: connection loss with all client and peer requests in flight stays below this.
     package static let effectsPerStep = 65_536
     /// Changes in one activity log transaction (AL_UPDATES_PER_TRANSACTION).

@@ -47,6 +47,7 @@ package struct Resource: ~Copyable {
         self.now = now
         swap(&self.effects, &effects)
         step(event)
+        finishPutOffAttaches()
         runRetries()
         runTransfers()
         swap(&self.effects, &effects)

@@ -12,6 +12,9 @@ extension Resource {
     /// One state change at a time; the others wait for their turn.
     private func mustWait(_ command: ControlCommand) -> Bool {
         switch command {
+        case .disconnect(force: true):
+            // The way out when a peer does not answer.
+            false
         case .primary, .secondary, .disconnect, .detach, .invalidate, .invalidateRemote, .down, .outdate, .attach,
             .connect, .newCurrentUUID:
             clusterChange != nil || !demotions.isEmpty || promotionsRunning > 0 || fencing != nil
@@ -149,6 +152,7 @@ extension Resource {
         guard position == volumes.count || (link.phase == .standAlone && requests.isUnused) else {
             return answer(id, CommandAnswer(code: 162, text: "volumes are added in ascending order, or while down"))
         }
+        renumber(from: position, by: 1)
         volumes.insert(Volume(number: number, minor: minor), at: position)
         if let other = volumes.indices.first(where: { $0 != position }), link.phase != .standAlone {
             let shared = volumes[other].state.connection
@@ -162,12 +166,25 @@ extension Resource {
     private mutating func deleteMinor(_ id: CommandID, _ number: VolumeNumber) {
         guard let v = index(of: number) else { return answer(id, CommandAnswer(code: 127)) }
         guard volumes[v].state.disk == .diskless, volumes[v].state.role == .secondary, link.phase == .standAlone,
-            volumes[v].openCount == 0, requests.isUnused
+            volumes[v].openCount == 0, requests.isUnused, fencing == nil
         else { return answer(id, CommandAnswer(code: 160)) }
+        for waiter in waiters where waiter.volume == v { answer(waiter.command, CommandAnswer(code: 127)) }
+        waiters.removeAll { $0.volume == v }
+        handlers.runs.removeAll { $0.volume == v }
         volumes.remove(at: v)
+        renumber(from: v, by: -1)
         emit(.setExport(number, ExportState(sectors: 0, isPrimary: false, logicalBlockSize: 512)))
         emit(.publishStatus)
         answer(id, .success)
+    }
+
+    /// What outlives requests and connections follows the volumes when one comes or goes before them.
+    private mutating func renumber(from position: Int, by step: Int) {
+        for index in waiters.indices where waiters[index].volume >= position { waiters[index].volume += step }
+        for index in handlers.runs.indices {
+            if let v = handlers.runs[index].volume, v >= position { handlers.runs[index].volume = v + step }
+        }
+        if let v = fencing?.promotion?.volume, v >= position { fencing?.promotion?.volume = v + step }
     }
 
     // MARK: Options
@@ -364,29 +381,45 @@ extension Resource {
     mutating func thaw(_ v: Int) {
         guard !volumes[v].isSuspended else { return }
         rotateIfDeferred(v)
-        if !volumes[v].state.connection.isConnected {
-            var r = volumes[v].active.head
-            while r >= 0 {
+        var r = volumes[v].active.head
+        while r >= 0 {
+            let next = requests[r].next
+            if requests[r].retried, requests[r].stage == .running {
                 requests[r].retried = false
-                r = requests[r].next
+                beginAgainWithoutCopy(r)
             }
+            r = next
         }
         completeHeldWrites(v)
+        retryLater(v)
+    }
+
+    /// A frozen write that no disk took starts anew: there may be a disk by now, and if not it fails then.
+    private mutating func beginAgainWithoutCopy(_ r: Int32) {
+        guard requests[r].isWrite, requests[r].local == .failed || requests[r].local == .diskless,
+            requests[r].remote == .absent, !requests[r].inTransferLog
+        else { return }
+        requests[r].stage = requests[r].holdsExtents ? .waitingOverlap : .waitingLogSpace
+        requests[r].local = .pending
+        let v = requests[r].volume
+        volumes[v].waitingCount += 1
         retryLater(v)
     }
 
     /// The connection came back before the freeze was resolved: what was not acknowledged is sent again
     /// (`wire.md` 7.13).
     mutating func resendFrozenWrites(_ v: Int) {
-        if volumes[v].state.suspendedNoData, volumes[v].state.disk == .upToDate || volumes[v].state.peerDisk == .upToDate {
-            setState(v) { $0.suspendedNoData = false }
+        let hasData = volumes[v].state.disk == .upToDate || volumes[v].state.peerDisk == .upToDate
+        setState(v) {
+            $0.suspendedFencing = false
+            if hasData { $0.suspendedNoData = false }
         }
         var r = volumes[v].active.head
         while r >= 0 {
             let next = requests[r].next
             if requests[r].isWrite, requests[r].stage == .running, requests[r].remote == .absent, requests[r].retried {
                 requests[r].retried = false
-                if replication(v) == .replicate { sendWrite(r) }
+                if replication(v) == .replicate { sendWrite(r) } else { beginAgainWithoutCopy(r) }
                 completeIfDone(r)
             }
             r = next

@@ -4,6 +4,8 @@ struct HandlerTable {
         var id: HandlerID
         var name: HandlerName
         var volume: Int?
+        /// Which connection it was run for.
+        var connection: UInt32
     }
 
     var runs: [Run] = []
@@ -20,7 +22,7 @@ extension Resource {
     mutating func runHandler(_ name: HandlerName, _ v: Int?) {
         let id = HandlerID(handlers.nextID)
         handlers.nextID &+= 1
-        handlers.runs.append(HandlerTable.Run(id: id, name: name, volume: v))
+        handlers.runs.append(HandlerTable.Run(id: id, name: name, volume: v, connection: link.instance))
         emit(.publishStatus)
         emit(.runHandler(id, name, v.map { volumes[$0].number }))
     }
@@ -29,8 +31,8 @@ extension Resource {
         guard let position = handlers.runs.firstIndex(where: { $0.id == id }) else { return }
         let run = handlers.runs.remove(at: position)
         switch (run.name, run.volume) {
-        case (.beforeResyncSource, let v?): sourceHandlerDone(v, status)
-        case (.beforeResyncTarget, let v?): targetHandlerDone(v, status)
+        case (.beforeResyncSource, let v?) where run.connection == link.instance: sourceHandlerDone(v, status)
+        case (.beforeResyncTarget, let v?) where run.connection == link.instance: targetHandlerDone(v, status)
         case (.fencePeer, _): fencingDone(status)
         default: break
         }

@@ -24,7 +24,9 @@ extension Resource {
         guard let v = index(of: number), volumes[v].state.disk == .attaching else { return }
         log(.error, v, "open failed: \(detail)")
         setState(v) { $0.disk = .diskless }
+        volumes[v].disk = nil
         answerAttach(v, CommandAnswer(code: code, text: detail))
+        continueDown()
     }
 
     /// The disk is open but not good: it is closed again.
@@ -141,6 +143,10 @@ extension Resource {
     /// Bitmap and log are as they should be: the disk gets its state.
     mutating func finishAttach(_ v: Int) {
         guard volumes[v].state.disk == .attaching else { return }
+        if isInHandshake(v) {
+            volumes[v].attachIsPutOff = true
+            return
+        }
         volumes[v].fullSyncFlag = false
         if volumes[v].metadataBroken {
             return refuseAttach(v, 118, "I/O errors on first access to the metadata")
@@ -170,6 +176,19 @@ extension Resource {
         } else {
             enqueue(v, .superblock)
         }
+        continueDown()
+    }
+
+    /// Attaches that were ready in the middle of a handshake, which must not see the disk appear.
+    mutating func finishPutOffAttaches() {
+        for v in volumes.indices where volumes[v].attachIsPutOff && !isInHandshake(v) {
+            volumes[v].attachIsPutOff = false
+            finishAttach(v)
+        }
+    }
+
+    private func isInHandshake(_ v: Int) -> Bool {
+        volumes[v].sentHandshake && volumes[v].state.connection == .wfReportParams
     }
 
     // MARK: Detach
@@ -195,6 +214,8 @@ extension Resource {
     }
 
     mutating func performDetach(_ command: CommandID, _ v: Int) {
+        // It may have failed while the peer was asked.
+        if volumes[v].state.disk == .diskless { return answer(command, .success) }
         let verdict = judge(v) { $0.disk = .failed }
         guard verdict.isSuccess else { return answer(command, code(verdict)) }
         volumes[v].detachCommand = command

@@ -150,6 +150,7 @@ extension Resource {
             peerRequests[p].stage = .waiting
         }
         guard peerRequests[p].stage == .waiting, mayStart(p) else { return }
+        guard volumes[v].hasDisk else { return refuse(p) }
         let request = peerRequests[p]
         if request.isApplicationWrite, !request.holdsExtents, !volumes[v].state.peerDisk.isThere {
             // The peer has no disk, so it keeps no activity log: ours does (`metadata.md` 4.1).
@@ -178,6 +179,16 @@ extension Resource {
             volumes[v].counters.diskRead += UInt64(request.range.count)
             emit(.readDisk(tag, number, request.range))
         }
+    }
+
+    /// The disk failed or was detached while the request waited: it ends as one that the disk refused.
+    private mutating func refuse(_ p: Int32) {
+        peerRequests[p].stage = .running
+        let v = peerRequests[p].volume
+        volumes[v].localPending += 1
+        let id = peerRequests.id(p)
+        let noDevice = DiskError(19)
+        if peerRequests[p].isWrite { peerWriteFinished(id, noDevice) } else { peerReadFinished(id, nil, noDevice) }
     }
 
     /// Tries all waiting work for the peer on one volume, in order of arrival.

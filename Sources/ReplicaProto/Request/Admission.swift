@@ -62,7 +62,9 @@ extension Resource {
     mutating func proceed(_ r: Int32) {
         let v = requests[r].volume
         if requests[r].stage == .waitingAdmission {
-            guard mayStartIO(v, requests[r].kind), requests.freeCount > Limits.clientRequests else { return }
+            guard mayStartIO(v, requests[r].kind), requests.freeCount > Limits.clientRequests,
+                link.sentEpochs.count < Limits.openEpochs - Limits.clientRequests
+            else { return }
             if requests[r].kind == .read { return startRead(r) }
             if requests[r].kind == .flush { return startFlush(r) }
             requests[r].stage = .waitingLogSpace

@@ -69,7 +69,14 @@ extension Resource {
         volumes[v].hadReadError = true
         _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
         localIOFailed(v)
-        if canReadRemotely(v) { readRemotely(r) } else { fail(r) }
+        if canReadRemotely(v) {
+            readRemotely(r)
+        } else if volumes[v].isSuspended {
+            requests[r].stage = .waitingAdmission
+            volumes[v].waitingCount += 1
+        } else {
+            fail(r)
+        }
         diskMayBeIdle(v)
     }
 

@@ -25,6 +25,7 @@ extension Resource {
         }
         finishFlushes()
         demotionsMayContinue()
+        for v in volumes.indices where volumes[v].waitingCount > 0 { retryLater(v) }
     }
 
     /// P_RECV_ACK, P_WRITE_ACK, P_RS_WRITE_ACK for a write of ours.

@@ -29,6 +29,10 @@ extension Resource {
         if !hasDisk, replication != .replicate {
             return fail(r)
         }
+        if replication == .replicate, requests[r].kind == .discard, !peerTakesDiscard(requests[r].range) {
+            // A trim is a hint that may be ignored, on both disks alike; zeroes have to be written as data.
+            return leaveUndone(r, requests[r].discardKind == .trim ? nil : .invalid)
+        }
         requests[r].stage = .running
         volumes[v].waitingCount -= 1
         requests[r].local = hasDisk ? .pending : .diskless
@@ -65,6 +69,19 @@ extension Resource {
         }
     }
 
+    /// Without FF_TRIM nothing but data can be sent, without FF_WSAME no more than 4 MiB (`wire.md` 2.3, 4.2).
+    private func peerTakesDiscard(_ range: SectorRange) -> Bool {
+        link.features.contains(.trim) && (link.features.contains(.writeSame) || range.count <= Limits.smallDiscardSectors)
+    }
+
+    /// Answers a request that changed nothing anywhere.
+    private mutating func leaveUndone(_ r: Int32, _ error: ClientError?) {
+        reply(r, error)
+        releaseExtents(r)
+        requests.free(r)
+        demotionsMayContinue()
+    }
+
     /// Both disks must read the same after a discard, so a trim is carried out as zeroes that may be deallocated.
     private func discardKind(_ kind: DiscardKind) -> DiscardKind { kind == .trim ? .zeroMayUnmap : kind }
 
@@ -81,6 +98,7 @@ extension Resource {
             if replicationProtocol == .b { flags.insert(.sendReceiveAck) }
             if replicationProtocol == .c || mayClear { flags.insert(.sendWriteAck) }
         }
+        if link.version < 95 { flags = flags.intersection(.maySetInSync) }
         requests[r].remote = .queued
         requests[r].sentAt = now
         requests[r].epoch = link.epoch
@@ -92,7 +110,8 @@ extension Resource {
         let packet: Packet
         var payload: BufferSlot?
         switch (requests[r].kind, requests[r].discardKind) {
-        case (.discard, .trim) where link.features.contains(.trim):
+        // Who does not know P_ZEROES takes P_TRIM for zeroes (`wire.md` 4.2).
+        case (.discard, let kind) where kind == .trim || !link.features.contains(.writeZeroes):
             flags.insert(.discard)
             packet = .trim(
                 DiscardPacket(
@@ -165,8 +184,9 @@ extension Resource {
         case .succeed, .fail:
             // Only our disk has it, and the data generation that says so is not durable yet.
             if volumes[v].isRotating, requests[r].remote != .written, mutation != .skipUUIDRotation { return }
-            // A frozen write whose peer vanished waits for the verdict.
-            if requests[r].remote == .absent, volumes[v].isSuspended, requests[r].retried { return }
+            // A frozen write whose peer vanished waits for the verdict, and so does one that found no disk at all.
+            if completion == .fail, volumes[v].isSuspended, !requests[r].inTransferLog { requests[r].retried = true }
+            if volumes[v].isSuspended, requests[r].retried { return }
         }
         if requests[r].inTransferLog, requests[r].epoch == link.epoch { closeEpoch() }
         if completion == .fail { log(.error, v, "write failed on all disks: sector \(requests[r].range.start.value)") }

@@ -73,10 +73,21 @@ extension Resource {
         tellPeer(v, from: old, to: new)
         followResync(v, from: old, to: new)
         if new.disk == .failed, old.disk != .failed { diskMayBeIdle(v) }
+        dataMayBeBack(v, from: old, to: new)
         if new.isPrimaryWithoutData, !old.isPrimaryWithoutData { runHandler(.priOnInconDegr, v) }
         retryLater(v)
         if !timers.isSet(.retry), !deferred.isEmpty { timers.set(.retry, now) }
         if !waiters.isEmpty { timers.set(.waiters, now) }
+    }
+
+    /// I/O that was frozen because no disk had the data goes on when one has. A new connection sends again first
+    /// (`resendFrozenWrites`).
+    private mutating func dataMayBeBack(_ v: Int, from old: VolumeState, to new: VolumeState) {
+        guard new.suspendedNoData, new.disk == .upToDate || new.peerDisk == .upToDate,
+            old.connection.isConnected == new.connection.isConnected
+        else { return }
+        setState(v) { $0.suspendedNoData = false }
+        thaw(v)
     }
 
     // MARK: Losing the peer's data (`wire.md` 5.2, U6 and U7)
