@@ -240,3 +240,33 @@ enum SameData {
         return options
     }()
 }
+
+extension ScriptedPeer {
+    /// Sends our bitmap with these blocks set as one plain transfer.
+    func sayBitmap(setting blocks: [UInt64]) {
+        let bits = DirtyBitmap.bits(forDeviceSectors: node.status.sectors)
+        var words = [UInt8](repeating: 0, count: Int((bits + 63) / 64 * 8))
+        for block in blocks { words[Int(block / 8)] |= 1 << UInt8(block % 8) }
+        let most = version >= 100 ? 4080 : 4088
+        var start = 0
+        while start < words.count {
+            let end = min(start + most, words.count)
+            say(.bitmap(Array(words[start..<end])))
+            start = end
+        }
+        say(.bitmap([]))
+    }
+    /// The source's way from WFBitMapS to SyncSource, for a node that is WFBitMapT.
+    func startAsSource(setting blocks: [UInt64], identifier: UInt64 = 0x77_0000_0000) {
+        connection = .wfBitMapS
+        sayBitmap(setting: blocks)
+        connection = .syncSource
+        say(.syncUUID(identifier))
+    }
+    /// Answers a resync request with blocks full of one value.
+    func answer(_ request: BlockRequest, _ value: UInt64) {
+        say(
+            .resyncDataReply(DataPacket(sector: request.sector, blockID: request.blockID, byteCount: request.byteCount)),
+            Array(repeating: value, count: Int(request.range.count)))
+    }
+}

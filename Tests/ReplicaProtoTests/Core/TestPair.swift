@@ -23,7 +23,8 @@ final class TestPair {
     }
 
     /// Gives both nodes their two streams: A initiated data, B initiated meta (so A holds the resolver flag).
-    func link() {
+    /// With `until`, delivery stops before the first packet that it is true for.
+    func link(until stops: ((Packet) -> Bool)? = nil) {
         isLinked = true
         a.sent = []
         b.sent = []
@@ -36,8 +37,8 @@ final class TestPair {
         b.feed(.outgoingConnected(second))
         a.feed(.incomingAccepted(second))
         a.feed(.markerReceived(second, .meta))
-        pass(.milliseconds(600))
-        exchange()
+        pass(.milliseconds(600), until: stops)
+        exchange(until: stops)
     }
 
     /// The cable is cut: both see their streams end.
@@ -66,23 +67,30 @@ final class TestPair {
         survivor.sent = []
     }
 
-    /// Delivers everything that is on its way until nothing moves.
-    func exchange() {
+    /// Delivers everything that is on its way until nothing moves, or until a packet is next that `stops` is true for:
+    /// nothing more arrives anywhere then.
+    func exchange(until stops: ((Packet) -> Bool)? = nil) {
         while isLinked, !a.sent.isEmpty || !b.sent.isEmpty {
             let fromA = a.sent
             let fromB = b.sent
             a.sent = []
             b.sent = []
-            for message in fromA { b.receive(message.stream, message.volume, message.packet, message.payload) }
-            for message in fromB { a.receive(message.stream, message.volume, message.packet, message.payload) }
+            for message in fromA {
+                if stops?(message.packet) ?? false { return isLinked = false }
+                b.receive(message.stream, message.volume, message.packet, message.payload)
+            }
+            for message in fromB {
+                if stops?(message.packet) ?? false { return isLinked = false }
+                a.receive(message.stream, message.volume, message.packet, message.payload)
+            }
         }
     }
 
-    func pass(_ span: TimeSpan) {
+    func pass(_ span: TimeSpan, until stops: ((Packet) -> Bool)? = nil) {
         let end = a.now + span
         a.advance(to: end)
         b.advance(to: end)
-        exchange()
+        exchange(until: stops)
     }
 
     /// Lets time pass in steps of 100 ms until both disks are up to date.
