@@ -44,6 +44,25 @@ import Testing
         #expect(String(decoding: try wholeFile(file), as: UTF8.self).components(separatedBy: "\n") == 3, "two lines stay")
     }
 
+    /// A Primary that loses its data alone calls for help, with the environment that handlers know.
+    @Test func handlersRunWithTheirEnvironment() throws {
+        let directory = try TestDirectory()
+        let disk = try directory.disk("disk", bytes: 32 << 20)
+        let note = "\(directory.path)/note"
+        let command = "echo \"$DRBD_RESOURCE $DRBD_MINOR $DRBD_VOLUME $PWD $HOME\" > \(note).new && mv \(note).new \(note)"
+        let handler = DaemonSettings.Handler(name: HandlerName.priOnInconDegr.rawValue, commandLine: command)
+        guard let node = try TestNode("alice", in: directory, handlers: [handler]) else {
+            try Test.cancel("the kernel has no io_uring for us")
+        }
+        try node.command("new-minor r0 0 0")
+        try node.command("attach 0 \(disk) \(disk) internal")
+        try node.command("primary 0 --force")
+        _ = try node.ask("detach 0 --force")
+        #expect(wait { access(note, R_OK) == 0 })
+        #expect(String(decoding: try wholeFile(note), as: UTF8.self) == "r0 0 0 / /\n")
+        #expect(node.stop())
+    }
+
     /// A disk that somebody else uses, or that is none, is refused with the number that administrators know.
     @Test func disksInUseAreRefused() throws {
         let directory = try TestDirectory()

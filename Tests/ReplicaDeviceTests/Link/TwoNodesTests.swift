@@ -130,8 +130,24 @@ import Testing
         stop()
     }
 
-    /// Connects from `host` and sees whether the other side closes at once. False if nobody listens at this moment.
-    private func strangerIsClosed(from host: String, port: Int) -> Bool {
+    /// Noise from the peer's own address costs a connection attempt, no more.
+    @Test func noiseFromThePeersAddressIsSurvived() throws {
+        try alice.command(
+            "connect r0 ipv4:127.0.0.1:\(ports.0) ipv4:127.0.0.2:\(ports.1) --ping-timeout=10 --connect-int=1")
+        for seed in 0..<3 {
+            let noise = seed % 2 == 0 ? pattern(100, seed: UInt64(seed)) : [0x83, 0x74]
+            #expect(wait { strangerIsClosed(from: "127.0.0.2", port: ports.0, saying: noise) })
+        }
+        // A marker as it should be, and then none of the protocol.
+        let marker: [UInt8] = [0x83, 0x74, 0x02, 0x67, 0xff, 0xf2, 0, 0]
+        _ = strangerIsClosed(from: "127.0.0.2", port: ports.0, saying: marker + pattern(5000, seed: 9))
+        try bob.command("connect r0 ipv4:127.0.0.2:\(ports.1) ipv4:127.0.0.1:\(ports.0) --ping-timeout=10 --connect-int=1")
+        #expect(try wait { try alice.status().state.connection == .connected })
+        stop()
+    }
+
+    /// Connects from `host`, says something, and sees whether the other side closes. False if nobody listens now.
+    private func strangerIsClosed(from host: String, port: Int, saying bytes: [UInt8] = []) -> Bool {
         guard let (own, ownLength) = NetworkAddress.parse(SocketAddress(family: "ipv4", host: host, port: 0), port: 0),
             let (other, otherLength) = NetworkAddress.parse(
                 SocketAddress(family: "ipv4", host: "127.0.0.1", port: 0), port: UInt16(port))
@@ -144,8 +160,16 @@ import Testing
         guard call(own, { bind(descriptor, $0, ownLength) }) == 0,
             call(other, { Glibc.connect(descriptor, $0, otherLength) }) == 0
         else { return false }
-        var byte: UInt8 = 0
-        return recv(descriptor, &byte, 1, 0) <= 0
+        _ = bytes.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        // A marker that stays incomplete is given up after four times the ping timeout.
+        var limit = timeval(tv_sec: 6, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        while true {
+            var byte: UInt8 = 0
+            let count = recv(descriptor, &byte, 1, 0)
+            if count < 0 && errno == EINTR { continue }
+            if count <= 0 { return count == 0 || errno == ECONNRESET }
+        }
     }
 }
 
