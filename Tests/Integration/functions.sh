@@ -122,11 +122,12 @@ background() {
     "$@" >"$work/$name.out" 2>&1 &
     last=$!
     children+=("$last")
+    disown "$last"
 }
 # kill_tree PID: a process and what it started.
 kill_tree() {
     local child children
-    read -ra children <"/proc/$1/task/$1/children" 2>/dev/null || true
+    { read -ra children <"/proc/$1/task/$1/children"; } 2>/dev/null || true
     for child in "${children[@]}"; do kill_tree "$child"; done
     kill -9 "$1" 2>/dev/null || true
 }
@@ -140,8 +141,8 @@ write_conf() {
     cat >"$conf.new" <<CONF
 global { usage-count no; disable-ip-verification; }
 common {
-    net  { protocol C; timeout 20; ping-int 3; connect-int 3; ${1:-} }
-    disk { c-plan-ahead 0; resync-rate 4194304; c-min-rate 0; ${2:-} }
+    net  { timeout 20; ping-int 3; connect-int 3; ${1:-} }
+    disk { c-plan-ahead 0; c-min-rate 0; ${2:-resync-rate 4194304;} }
     ${3:-}
 }
 resource r0 {
@@ -277,10 +278,10 @@ networks() {
     address_of[alice]=10.77.0.1 address_of[bob]=10.77.0.2
     ip -n "${namespace_of[alice]}" address add 10.77.0.1/24 dev "ra$$"
     ip -n "${namespace_of[bob]}" address add 10.77.0.2/24 dev "rb$$"
-    heal
+    plug
 }
-cut() { ip -n "${namespace_of[bob]}" link set "rb$$" down; }
-heal() {
+unplug() { ip -n "${namespace_of[bob]}" link set "rb$$" down; }
+plug() {
     ip -n "${namespace_of[alice]}" link set "ra$$" up
     ip -n "${namespace_of[bob]}" link set "rb$$" up
 }
