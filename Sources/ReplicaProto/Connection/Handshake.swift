@@ -27,6 +27,8 @@ extension Resource {
         } else {
             link.phase = .authentication
             link.ownChallenge = []
+            link.peerChallenge = nil
+            link.sentResponse = false
             link.expectedResponse = nil
             link.peerResponse = nil
             emit(.makeChallenge)
@@ -44,13 +46,22 @@ extension Resource {
             .computeHMAC(
                 .expectation, algorithm: link.options.cramHMACAlgorithm, key: Array(link.options.sharedSecret.utf8),
                 message: bytes))
+        answerChallenge()
     }
 
     mutating func challengeReceived(_ bytes: [UInt8]) {
-        guard link.phase == .authentication, !link.ownChallenge.isEmpty else {
+        guard link.phase == .authentication, link.peerChallenge == nil else {
             // A node that expects no challenge takes it for an error that a second try may cure.
             return link.phase == .parameters ? connectionFailed(.protocolError) : restartHandshake(afterPause: true)
         }
+        link.peerChallenge = bytes
+        answerChallenge()
+    }
+
+    /// The peer's challenge may be here before our own is made: both come with its features in one receive. Ours goes
+    /// first, so that what we expect is known before the peer can go on.
+    private mutating func answerChallenge() {
+        guard let bytes = link.peerChallenge, !link.ownChallenge.isEmpty else { return }
         guard bytes.count >= 64, bytes.count <= 128, !constantTimeEqual(Array(bytes[0..<64]), link.ownChallenge) else {
             return authenticationRejected("peer's challenge is not acceptable")
         }
@@ -67,7 +78,7 @@ extension Resource {
         case .response: send(.data, nil, .authResponse(digest))
         case .expectation: link.expectedResponse = digest
         }
-        if purpose == .response { link.sentChallenge = true }
+        if purpose == .response { link.sentResponse = true }
         finishAuthentication()
     }
 
@@ -78,7 +89,7 @@ extension Resource {
     }
 
     private mutating func finishAuthentication() {
-        guard let expected = link.expectedResponse, let response = link.peerResponse, link.sentChallenge else { return }
+        guard let expected = link.expectedResponse, let response = link.peerResponse, link.sentResponse else { return }
         guard response.count == expected.count else { return restartHandshake(afterPause: true) }
         guard constantTimeEqual(response, expected) else { return authenticationRejected("peer presented the wrong response") }
         log(.info, nil, "Peer authenticated using \(expected.count) bytes HMAC")
@@ -106,7 +117,6 @@ extension Resource {
             return connectionFailed(.disconnecting)
         }
         link.phase = .parameters
-        link.sentChallenge = false
         link.receivedProtocol = false
         link.peerWantsDryRun = false
         link.establishedAt = now

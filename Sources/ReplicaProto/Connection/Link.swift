@@ -41,7 +41,8 @@ struct Link {
     var version: UInt32 = 0
     var features: FeatureFlags = []
     var ownChallenge: [UInt8] = []
-    var sentChallenge = false
+    var peerChallenge: [UInt8]?
+    var sentResponse = false
     var expectedResponse: [UInt8]?
     var peerResponse: [UInt8]?
     var receivedProtocol = false

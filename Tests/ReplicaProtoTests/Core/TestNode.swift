@@ -37,6 +37,8 @@ final class TestNode {
     /// Disk and metadata completions wait here instead of being delivered.
     var holdsDisk = false
     var holdsMetadata = false
+    /// Challenges and digests wait there too.
+    var holdsAuthentication = false
     var held: [Event] = []
     var failsWrites: DiskError?
     var commandCount: UInt64 = 0
@@ -98,9 +100,14 @@ final class TestNode {
         }
     }
 
+    private func authenticated(_ event: Event) {
+        if holdsAuthentication { held.append(event) } else { core.handle(event, at: now, into: &queue) }
+    }
+
     func releaseHeld() {
         holdsDisk = false
         holdsMetadata = false
+        holdsAuthentication = false
         let waiting = held
         held = []
         for event in waiting { feed(event) }
@@ -179,11 +186,11 @@ final class TestNode {
             complete(.writeHandedToNetwork(id), metadata: false)
         case .makeChallenge:
             challenges += 1
-            core.handle(.challengeMade([UInt8](repeating: challenges &* 7, count: 63) + [UInt8(name.utf8.first!)]), at: now, into: &queue)
+            authenticated(.challengeMade([UInt8](repeating: challenges &* 7, count: 63) + [UInt8(name.utf8.first!)]))
         case .computeHMAC(let purpose, _, let key, let message):
             var sum: [UInt8] = Array(repeating: 0, count: 20)
             for (index, byte) in (key + message).enumerated() { sum[index % 20] = sum[index % 20] &* 31 &+ byte }
-            core.handle(.hmacComputed(purpose, sum), at: now, into: &queue)
+            authenticated(.hmacComputed(purpose, sum))
         case .answerCommand(let id, let answer): answers[id] = answer
         case .runHandler(let id, let handler, _):
             handlersRun.append(handler)
