@@ -152,6 +152,7 @@ resource r0 {
     on bob   { disk ${disk_of[bob]};   address ${address_of[bob]}:$port; }
 }
 CONF
+    chmod 600 "$conf.new"
     mv "$conf.new" "$conf"
 }
 
