@@ -131,7 +131,8 @@ import Testing
         peer.dirtyBits = 4
         peer.connect()
         #expect(node.state.connection == .wfBitMapT)
-        peer.startAsSource(setting: [0, 1, 2, 3])
+        peer.sayBitmap(setting: [0, 1, 2, 3])
+        peer.say(.syncUUID(0x77_0000_0000))
         #expect(node.state.connection == .syncTarget)
         node.sent = []
         var word = peer.state(.syncSource, peerDisk: .inconsistent)

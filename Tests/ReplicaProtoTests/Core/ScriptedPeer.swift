@@ -1,3 +1,5 @@
+import Testing
+
 @testable import ReplicaProto
 
 /// The other end of one core's connection, played by the test: it says what it is told to and remembers nothing else.
@@ -101,7 +103,7 @@ final class ScriptedPeer {
     }
     var syncParameters: SyncParameters {
         SyncParameters(
-            resyncRate: 250, verifyAlgorithm: "", checksumAlgorithm: "", planAhead: 0, delayTarget: 10, fillTarget: 100,
+            resyncRate: 4_000_000, verifyAlgorithm: "", checksumAlgorithm: "", planAhead: 0, delayTarget: 10, fillTarget: 100,
             maximumRate: 102_400)
     }
     func sizes(disk: UInt64? = nil, current: UInt64? = nil, user: UInt64 = 0, flags: UInt16 = 0) -> SizesPacket {
@@ -152,6 +154,12 @@ final class ScriptedPeer {
     }
     var resyncRequests: [BlockRequest] {
         node.sent.compactMap { if case .resyncDataRequest(let request) = $0.packet { request } else { nil } }
+    }
+    /// The first of them.
+    var firstRequest: BlockRequest {
+        if let first = resyncRequests.first { return first }
+        Issue.record("no resync request")
+        return BlockRequest(sector: Sector(0), blockID: 0, byteCount: 512)
     }
     /// State words sent, in order.
     var states: [VolumeState] {
@@ -262,6 +270,7 @@ extension ScriptedPeer {
         sayBitmap(setting: blocks)
         connection = .syncSource
         say(.syncUUID(identifier))
+        pass(.milliseconds(1))
     }
     /// Answers a resync request with blocks full of one value.
     func answer(_ request: BlockRequest, _ value: UInt64) {

@@ -40,7 +40,12 @@ final class TestNode {
     /// Challenges and digests wait there too.
     var holdsAuthentication = false
     var held: [Event] = []
+    /// Handlers do not end by themselves.
+    var holdsHandlers = false
+    var heldHandlers: [HandlerID] = []
     var failsWrites: DiskError?
+    var failsReads: DiskError?
+    var failsMetadata: DiskError?
     var commandCount: UInt64 = 0
     var requestCount: UInt32 = 0
     var format = WireFormat.initial
@@ -128,6 +133,10 @@ final class TestNode {
         case .setExport(let volume, let state): exports[volume] = state
         case .releaseBuffer(let slot): buffers[slot.value] = nil
         case .readDisk(let tag, _, let range):
+            if let failsReads {
+                complete(.diskReadFinished(tag, nil, failsReads), metadata: false)
+                return
+            }
             let values = Array(data[Int(range.start.value)..<Int(range.end.value)])
             let slot = store(values)
             complete(.diskReadFinished(tag, slot, nil), metadata: false)
@@ -143,13 +152,13 @@ final class TestNode {
         case .flushDisk(let volume, let tag):
             complete(.diskFlushFinished(volume, tag, nil), metadata: tag == .metadata)
         case .writeSuperblock(let volume, let block, _):
-            superblock = block.encoded()
-            complete(.metadataWritten(volume, nil), metadata: true)
+            if failsMetadata == nil { superblock = block.encoded() }
+            complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .writeActivityLog(let volume, let block, _, _):
             var bytes = [UInt8](repeating: 0, count: 4096)
             bytes.withUnsafeMutableBytes { core.activityLogBlock(volume, into: $0) }
             ring.replaceSubrange(Int(block) * 4096..<(Int(block) + 1) * 4096, with: bytes)
-            complete(.metadataWritten(volume, nil), metadata: true)
+            complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .writeBitmapPages(let volume, let first, let count):
             for page in first..<first + count {
                 var bytes = [UInt8](repeating: 0, count: 4096)
@@ -158,13 +167,13 @@ final class TestNode {
                 let end = min(start + 4096, bitmap.count)
                 bitmap.replaceSubrange(start..<end, with: bytes[0..<end - start])
             }
-            complete(.metadataWritten(volume, nil), metadata: true)
+            complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .initialiseActivityLog(let volume):
             ring = []
             for _ in 0..<layout.geometry.blocks { ring += ActivityLogTransaction.initialisedBlock() }
-            complete(.metadataWritten(volume, nil), metadata: true)
+            complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .flushMetadata(let volume):
-            complete(.metadataWritten(volume, nil), metadata: true)
+            complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .openDisk(let volume, _):
             let found = try? Superblock(decoding: superblock)
             let bytes = found.map { Int(layout.bitmapBytes(coveringSectors: $0.lastAgreedSectors)) } ?? 0
@@ -194,6 +203,10 @@ final class TestNode {
         case .answerCommand(let id, let answer): answers[id] = answer
         case .runHandler(let id, let handler, _):
             handlersRun.append(handler)
+            if holdsHandlers {
+                heldHandlers.append(id)
+                return
+            }
             core.handle(.handlerFinished(id, status: handlerStatus[handler] ?? 0), at: now, into: &queue)
         case .log(_, _, let text): logs.append(text)
         case .publishStatus: break

@@ -86,6 +86,17 @@ final class TestPair {
         }
     }
 
+    /// Delivers one packet, of whichever node has one.
+    func deliverOne() {
+        if !a.sent.isEmpty {
+            let message = a.sent.removeFirst()
+            b.receive(message.stream, message.volume, message.packet, message.payload)
+        } else if !b.sent.isEmpty {
+            let message = b.sent.removeFirst()
+            a.receive(message.stream, message.volume, message.packet, message.payload)
+        }
+    }
+
     func pass(_ span: TimeSpan, until stops: ((Packet) -> Bool)? = nil) {
         let end = a.now + span
         a.advance(to: end)
