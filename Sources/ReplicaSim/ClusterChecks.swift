@@ -173,8 +173,6 @@ extension Cluster {
             let open = node.core.openWork()
             if !open.isEmpty { return fail("\(node.name) is idle with \(open.joined(separator: ", "))") }
             if node.buffersOut != 0 { return fail("\(node.name) is idle with \(node.buffersOut) buffers leased") }
-            let bits = node.core.outOfSyncBits(of: Self.volume)
-            if bits != 0 { return fail("\(node.name) is UpToDate with \(bits) bits set") }
         }
         let size = Int(scenario.sectors)
         for sector in 0..<size where nodes[0].data.current[sector] != nodes[1].data.current[sector] {

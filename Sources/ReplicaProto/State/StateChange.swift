@@ -183,7 +183,8 @@ extension Resource {
         let diskWentBad =
             (new.disk == .failed || new.disk == .diskless) && old.disk != new.disk && old.disk != .attaching
             && new.connection.isConnected
-        let passedOn = old.disk == .upToDate && new.disk == .inconsistent && new.connection == .connected
+        let passedOn =
+            (old.disk == .upToDate || old.disk == .outdated) && new.disk == .inconsistent && new.connection == .connected
         if leftHandshake || pauseChanged || diskWentBad || passedOn || (new.connection == .ahead && old.connection != .ahead) {
             sendState(v)
         }

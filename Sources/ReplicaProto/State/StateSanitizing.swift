@@ -53,6 +53,9 @@ extension VolumeState {
         }
         if state.connection > .connected && (state.disk <= .failed || state.peerDisk <= .failed) {
             state.connection = .connected
+            // Whoever was to be overwritten is still as old as before. DRBD 8.4 lets the next step call that UpToDate.
+            state.disk = Self.unfinished(state.disk)
+            state.peerDisk = Self.unfinished(state.peerDisk)
         }
         if state.connection < .connected && state.disk == .negotiating {
             state.disk = context.exposedMatchesCurrent ? context.attachDiskState : .diskless
@@ -80,6 +83,11 @@ extension VolumeState {
     /// Consistent and Outdated are doubts about a disk that a connection answers.
     private static func settled(_ disk: DiskState) -> DiskState {
         disk == .consistent || disk == .outdated ? .upToDate : disk
+    }
+
+    /// What remains of a resync's target when the source's disk fails before the first block was copied.
+    private static func unfinished(_ disk: DiskState) -> DiskState {
+        disk == .consistent || disk == .outdated ? .inconsistent : disk
     }
 
     private mutating func freezeIfNeeded(from old: VolumeState, context: StateContext) {
