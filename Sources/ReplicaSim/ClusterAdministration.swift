@@ -88,6 +88,7 @@ extension Cluster {
     }
 
     func command(_ node: SimNode, _ commands: ControlCommand...) {
+        guard node.isRunning else { return }
         node.commands += commands
         if node.pendingCommand == nil {
             queue.add(.nextCommand(node: node.index, life: node.life), at: now + .milliseconds(1))
@@ -213,6 +214,12 @@ extension Cluster {
         // A primary that lost its disk finds out by its peer what it may attach.
         if state.connection == .standAlone, eager, !node.sawSplitBrain { return command(node, connectCommand()) }
         if state.disk == .diskless, eager, !node.isClosing { return command(node, attachCommand) }
+        if isHealing, state.connection == .connected, state.disk == .inconsistent,
+            self.state(peer(of: node))?.connection == .syncSource
+        {
+            // Some blocks could not be written. DRBD leaves it at that until the next connection.
+            return command(node, .disconnect(force: false))
+        }
         if state.suspendedByUser, eager { return command(node, .resumeIO(Self.volume)) }
         if state.pausedByUser, eager { return command(node, .resumeSync(Self.volume)) }
         if wantsPrimary == node.index || isForked {

@@ -136,8 +136,9 @@ extension Resource {
             volumes[v].fullSyncFlag = true
             enqueue(v, .superblock)
         }
-        // The log is emptied only after its extents are in the bitmap on disk.
-        enqueue(v, .changedPages, .flushMetadata, .initialiseLog, .flushMetadata, .then(.attached))
+        // The log is emptied only after its extents are in the bitmap on disk, and what a killed process left in the
+        // disk's cache is durable: from then on nothing remembers that it could be missing.
+        enqueue(v, .flushData, .changedPages, .flushMetadata, .initialiseLog, .flushMetadata, .then(.attached))
     }
 
     /// Bitmap and log are as they should be: the disk gets its state.
