@@ -45,6 +45,10 @@ struct Request {
     var acknowledgedEpoch = false
     /// The peer said that the block is in sync now (P_RS_WRITE_ACK).
     var peerClearedBits = false
+    /// Counted in the volume's `peerPending`.
+    var isPeerPending = false
+    /// The peer acknowledges this write by itself, not only its epoch.
+    var expectsAck = false
     /// Use of this table entry, part of the block_id on the wire: a late ack for an earlier use does not match.
     var generation: UInt32 = 0
     var sentAt = Instant.zero

@@ -36,11 +36,8 @@ extension Resource {
             log(.error, nil, "unexpected ack for sector \(ack.sector.value)")
             return connectionFailed(.networkFailure)
         }
-        let v = requests[r].volume
         if requests[r].remote != .received || progress == .written {
-            if requests[r].remote == .queued || requests[r].remote == .sent {
-                volumes[v].counters.peerPending -= 1
-            }
+            peerPendingEnds(r)
             requests[r].remote = progress
         }
         if clearsBits {
@@ -59,7 +56,7 @@ extension Resource {
             requests[r].range.start == ack.sector
         else { return }
         _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
-        if requests[r].remote == .queued || requests[r].remote == .sent { volumes[v].counters.peerPending -= 1 }
+        peerPendingEnds(r)
         requests[r].remote = .refused
         completeIfDone(r)
     }
@@ -78,11 +75,11 @@ extension Resource {
             if mutation != .skipBitOnPeerLoss {
                 _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
             }
+            peerPendingEnds(r)
             if requests[r].stage == .answered {
                 retire(r, acknowledged: false)
             } else {
                 if requests[r].remote == .queued || requests[r].remote == .sent {
-                    volumes[v].counters.peerPending -= 1
                     requests[r].remote = .absent
                     requests[r].retried = volumes[v].isSuspended
                 } else if requests[r].remote == .received {

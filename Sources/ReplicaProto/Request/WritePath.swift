@@ -130,6 +130,8 @@ extension Resource {
         }
         volumes[v].counters.networkSent += UInt64(range.count)
         volumes[v].counters.peerPending += 1
+        requests[r].isPeerPending = true
+        requests[r].expectsAck = link.version < 100 ? replicationProtocol != .a : !flags.isDisjoint(with: [.sendReceiveAck, .sendWriteAck])
         if replicationProtocol == .a {
             emit(.sendAndReport(requests[r].id, volumes[v].number, packet, payload: payload))
         } else {
@@ -143,7 +145,15 @@ extension Resource {
     mutating func writeHandedToNetwork(_ id: RequestID) {
         guard let r = requests.find(id), requests[r].remote == .queued else { return }
         requests[r].remote = .sent
+        if !requests[r].expectsAck { peerPendingEnds(r) }
         completeIfDone(r)
+    }
+
+    /// The peer owes nothing for this write any more but the acknowledgement of its epoch.
+    mutating func peerPendingEnds(_ r: Int32) {
+        guard requests[r].isPeerPending else { return }
+        requests[r].isPeerPending = false
+        volumes[requests[r].volume].counters.peerPending -= 1
     }
 
     // MARK: Completion
