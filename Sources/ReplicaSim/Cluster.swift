@@ -43,6 +43,8 @@ package final class Cluster {
     /// Both disks have been UpToDate together.
     var hasBeenEqual: Bool
     var promotedByForce = false
+    /// The first primary has been chosen.
+    var hasStarted = false
     var quietSince: Instant?
     var traceLines: [String]?
 
@@ -52,6 +54,7 @@ package final class Cluster {
         random = SimRandom(seed: scenario.seed)
         requestsLeft = scenario.requests
         hasBeenEqual = scenario.startsInSync
+        wantsPrimary = scenario.startsAlone ? 0 : nil
         histories = [History(sectors: Int(scenario.sectors))]
         if traces { traceLines = [] }
         let identifier = random.next() & ~1

@@ -175,6 +175,10 @@ extension Cluster {
     func administrate() {
         queue.add(.administrator, at: now + (isHealing ? .milliseconds(200) : random.delay(.milliseconds(100), .milliseconds(700))))
         if networkIsParted, let uniteAt, now >= uniteAt { unite() }
+        if !hasStarted, wantsPrimary != nil || isQuietAndEqual || now > Instant.zero + .seconds(20) {
+            hasStarted = true
+            if wantsPrimary == nil { wantsPrimary = 0 }
+        }
         if scenario.kind == .splitBrain { administrateSplitBrain() }
         if !isHealing, let healAt, now >= healAt { heal() }
         chooseReachablePrimary()

@@ -16,7 +16,7 @@ extension Cluster {
     func scheduleClient(_ node: SimNode) {
         queue.add(
             .client(node: node.index, life: node.life),
-            at: now + random.delay(TimeSpan(nanoseconds: 1000), .milliseconds(requestsLeft > 0 && !isHealing ? 40 : 5)))
+            at: now + random.delay(TimeSpan(nanoseconds: 1000), isHealing ? .milliseconds(20) : scenario.thinkTime))
     }
 
     func clientTick(_ node: SimNode) {

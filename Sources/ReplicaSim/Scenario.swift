@@ -47,6 +47,10 @@ package struct Scenario: Sendable {
     var requests: Int
     var queueDepth: Int
     var steps: [Step]
+    /// Longest pause between two requests.
+    var thinkTime: TimeSpan
+    /// Clients begin before the nodes have met.
+    var startsAlone: Bool
     var slowDisk: Bool
     var slowNetwork: Bool
     var authenticates: Bool
@@ -61,6 +65,8 @@ package struct Scenario: Sendable {
         startsInSync = random.chance(85)
         requests = random.between(20, 120)
         queueDepth = random.pick([1, 2, 4, 8, 16])
+        thinkTime = random.pick([.milliseconds(5), .milliseconds(100), .milliseconds(600), .seconds(2)])
+        startsAlone = random.chance(15)
         slowDisk = random.chance(20)
         slowNetwork = random.chance(20)
         authenticates = random.chance(8)
