@@ -35,10 +35,11 @@ package struct ActivityLogGeometry: Equatable, Sendable {
     }
 
     /// `al-extents` as far as this ring can carry it: every slot's context must come round within all blocks but the
-    /// one that a crash may tear (`metadata.md` 4.4, 4.6).
+    /// one that a crash may tear (`metadata.md` 4.4, 4.6). That users choose at least 67 is the option table's business;
+    /// the simulator lives with a handful.
     package func slots(configured: Int) -> Int {
         let carried = UInt64(blocks &- 1) &* UInt64(Limits.activityLogContext)
-        return max(1, min(max(67, min(configured, 65534)), Int(min(carried, 65534))))
+        return max(1, min(min(configured, 65534), Int(min(carried, 65534))))
     }
 }
 

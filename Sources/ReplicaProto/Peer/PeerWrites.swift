@@ -256,6 +256,7 @@ extension Resource {
                     sector: request.range.start, blockID: request.blockID, byteCount: request.range.byteCount)
                 volumes[v].counters.networkSent += UInt64(request.range.count)
                 send(.data, v, request.kind == .read ? .dataReply(head) : .resyncDataReply(head), payload: buffer)
+                if mutation == .clearBitBeforeAck, request.kind == .resyncRead { clearBits(v, request.range) }
             } else {
                 let sequence = nextSequence(v)
                 let ack = BlockAck(

@@ -21,7 +21,16 @@ extension Resource {
         while transferLog.head >= 0, requests[transferLog.head].epoch == number {
             let r = transferLog.head
             requests.removeFromLog(r, &transferLog)
-            if requests[r].stage == .answered { retire(r, acknowledged: true) } else { requests[r].acknowledgedEpoch = true }
+            if requests[r].stage == .answered {
+                retire(r, acknowledged: true)
+            } else {
+                requests[r].acknowledgedEpoch = true
+                if requests[r].remote == .sent || requests[r].remote == .received {
+                    peerPendingEnds(r)
+                    requests[r].remote = .written
+                    completeIfDone(r)
+                }
+            }
         }
         finishFlushes()
         demotionsMayContinue()

@@ -29,6 +29,10 @@ extension Resource {
         if !hasDisk, replication != .replicate {
             return fail(r)
         }
+        if volumes[v].state.isPrimaryWithoutData {
+            log(.error, v, "Sorry, I have no access to good data anymore.")
+            return fail(r)
+        }
         if replication == .replicate, requests[r].kind == .discard, !peerTakesDiscard(requests[r].range) {
             // A trim is a hint that may be ignored, on both disks alike; zeroes have to be written as data.
             return leaveUndone(r, requests[r].discardKind == .trim ? nil : .invalid)
@@ -96,7 +100,7 @@ extension Resource {
         let replicationProtocol = link.options.replicationProtocol
         if link.version >= 100 {
             if replicationProtocol == .b { flags.insert(.sendReceiveAck) }
-            if replicationProtocol == .c || mayClear { flags.insert(.sendWriteAck) }
+            if replicationProtocol == .c || mayClear || !volumes[v].hasDisk { flags.insert(.sendWriteAck) }
         }
         if link.version < 95 { flags = flags.intersection(.maySetInSync) }
         requests[r].remote = .queued
@@ -169,6 +173,7 @@ extension Resource {
             _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
             localIOFailed(v)
         }
+        if mutation == .releaseExtentEarly { releaseExtents(r) }
         clearBitsIfBothConfirmed(r)
         completeIfDone(r)
         retryLater(v)
@@ -187,9 +192,18 @@ extension Resource {
         let v = requests[r].volume
         var rule = link.options.replicationProtocol
         if mutation == .acknowledgeBeforePeer { rule = .a }
-        let completion = rule.completion(local: requests[r].local, peer: requests[r].remote)
+        var local = requests[r].local
+        // Only the peer's copy is good, and the next resync overwrites ours: it doesn't count.
+        if local == .succeeded, volumes[v].state.disk == .inconsistent { local = .failed }
+        let completion = rule.completion(local: local, peer: requests[r].remote)
         switch completion {
         case .wait:
+            // Only the peer's disk can have it, and nothing but the end of its epoch will say so.
+            if local == .failed || local == .diskless, !requests[r].expectsAck || requests[r].remote == .received,
+                requests[r].inTransferLog, requests[r].epoch == link.epoch
+            {
+                closeEpoch()
+            }
             return
         case .succeed, .fail:
             // Only our disk has it, and the data generation that says so is not durable yet.

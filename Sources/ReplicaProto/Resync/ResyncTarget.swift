@@ -230,9 +230,11 @@ extension Resource {
 
     mutating func targetMayEnd(_ v: Int) {
         guard let resync = volumes[v].resync, resync.mayRequest, !resync.isEnding,
-            volumes[v].state.connection == .syncTarget, volumes[v].bitmap.weight <= resync.failed
+            volumes[v].state.connection == .syncTarget
         else { return }
-        guard resync.isIdle || mutation == .finishResyncEarly else { return }
+        let isWritten = volumes[v].bitmap.weight <= resync.failed && resync.isIdle
+        let seemsWritten = mutation == .finishResyncEarly && resync.outstanding.isEmpty && resync.writing > 0
+        guard isWritten || seemsWritten else { return }
         volumes[v].resync?.isEnding = true
         enqueue(v, .flushData, .then(.resyncedDataDurable))
     }
