@@ -23,7 +23,9 @@ package final class Cluster {
     var histories: [History]
     var isForked = false
     /// Which node has everything that was ever promised to a client.
-    var isCurrent = [true, true]
+    var isCurrent = [true, true] {
+        didSet { if oldValue != isCurrent { trace { "current: alice \(isCurrent[0]), bob \(isCurrent[1])" } } }
+    }
     var nextWrite: UInt32 = 1
     /// Writes that were answered with success, in order of their answers.
     var acknowledged: [(range: SectorRange, write: UInt32)] = []

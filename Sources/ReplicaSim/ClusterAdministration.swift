@@ -123,6 +123,9 @@ extension Cluster {
         }
     }
 
+    /// Where errors are passed on, only one disk has any: two bad copies are nobody's to repair.
+    private var badDisk: Int? { scenario.disk.onIOError == .passOn ? Int(scenario.seed % 2) : nil }
+
     // MARK: The plan
 
     func schedulePlan() {
@@ -151,8 +154,8 @@ extension Cluster {
         case .stall(let span): stall(span)
         case .disconnect(let node): command(nodes[node], .disconnect(force: random.chance(20)))
         case .detach(let node, let force): command(nodes[node], .detach(Self.volume, force: force))
-        case .failWrites(let node, let count): nodes[node].failingWrites += count
-        case .failReads(let node, let count): nodes[node].failingReads += count
+        case .failWrites(let node, let count): nodes[badDisk ?? node].failingWrites += count
+        case .failReads(let node, let count): nodes[badDisk ?? node].failingReads += count
         case .failMetadata(let node): nodes[node].failingMetadata += 1
         case .switchOver: wantsPrimary = 1 - (wantsPrimary ?? random.below(2))
         case .demote: wantsPrimary = nil
@@ -218,10 +221,8 @@ extension Cluster {
         // A primary that lost its disk finds out by its peer what it may attach.
         if state.connection == .standAlone, eager, !node.sawSplitBrain { return command(node, connectCommand()) }
         if state.disk == .diskless, eager, !node.isClosing { return command(node, attachCommand) }
-        if isHealing, state.connection == .connected, state.disk == .inconsistent,
-            self.state(peer(of: node))?.connection == .syncSource
-        {
-            // Some blocks could not be written. DRBD leaves it at that until the next connection.
+        if isHealing, state.connection == .connected, state.disk == .inconsistent, state.peerDisk == .upToDate {
+            // Some blocks could not be read or written. DRBD leaves it at that until the next connection.
             return command(node, .disconnect(force: false))
         }
         if state.suspendedByUser, eager { return command(node, .resumeIO(Self.volume)) }

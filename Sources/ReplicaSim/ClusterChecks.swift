@@ -10,8 +10,12 @@ extension Cluster {
         let other = peer(of: node)
         if !isForked, own.role == .primary, hasBeenEqual {
             let isReplicated = own.connection.isConnected && own.peerDisk == .upToDate
-            if !isReplicated { isCurrent[other.index] = false }
-            if own.disk != .upToDate { isCurrent[node.index] = false }
+            // Whoever can answer a write without the other leaves the other behind.
+            switch (own.disk == .upToDate, isReplicated) {
+            case (true, false): isCurrent[other.index] = false
+            case (false, true): isCurrent[node.index] = false
+            case (true, true), (false, false): break
+            }
         }
         guard own.disk == .upToDate, own.peerDisk == .upToDate, own.connection == .connected, let theirs = state(other),
             theirs.disk == .upToDate, theirs.peerDisk == .upToDate, theirs.connection == .connected
@@ -102,6 +106,13 @@ extension Cluster {
         return true
     }
 
+    /// A disk that is no longer attached remembers by its log: whoever attaches it next replays that.
+    private func isHotOnDisk(_ node: SimNode, _ range: SectorRange) -> Bool {
+        guard node.metadata.stableSuperblock?.flags.contains(.primaryIndicator) == true else { return false }
+        return node.stableHot.contains(ActivityLogExtent(containing: range.start).value)
+            && node.stableHot.contains(ActivityLogExtent(containing: Sector(range.end.value - 1)).value)
+    }
+
     /// Rule 2: no answer before the protocol allows it.
     func checkWriteAnswer(_ node: SimNode, _ request: ClientRequest) {
         guard request.kind == .write, let own = state(node) else { return }
@@ -110,7 +121,7 @@ extension Cluster {
         let there = other.written.contains(request.write)
         if !here && !there { return fail("write \(request.write) is answered and on no disk") }
         let isConnected = own.connection.isConnected
-        if !there, !isMarked(node, request.range) {
+        if !there, !isMarked(node, request.range), own.disk == .upToDate || !isHotOnDisk(node, request.range) {
             let mayBeUnderWay = isConnected && scenario.net.replicationProtocol != .c
             if !mayBeUnderWay {
                 return fail("write \(request.write) is answered by \(node.name), but it is neither on \(other.name)'s disk nor marked out of sync")
@@ -164,6 +175,8 @@ extension Cluster {
             return
         }
         if now.since(since) < .seconds(5) { return }
+        // A stream that nobody reads is noticed by time alone: ko-count times timeout.
+        if now.since(since) < .seconds(120), nodes.contains(where: { !$0.core.openWork().isEmpty }) { return }
         checkEqual()
         isSettled = true
     }
