@@ -115,6 +115,7 @@ package final class Cluster {
             freeEvents.append(index)
             if nodes[node].life == life { step(nodes[node], event) }
         case .connectAttempt(let node, let life): if nodes[node].life == life { attemptConnection(nodes[node]) }
+        case .retransmissionFails(let stream, let toAcceptor): retransmissionFails(stream, toAcceptor: toAcceptor)
         case .client(let node, let life): if nodes[node].life == life { clientTick(nodes[node]) }
         case .plan(let index): perform(scenario.steps[index])
         case .administrator: administrate()

@@ -65,6 +65,14 @@ extension Cluster {
     }
 
     private func enqueue(_ message: SimMessage, _ stream: Int, toAcceptor: Bool) {
+        if streams[stream].isDead || streams[stream][toAcceptor: toAcceptor].isHeld,
+            !streams[stream][toAcceptor: toAcceptor].isWatched
+        {
+            streams[stream][toAcceptor: toAcceptor].isWatched = true
+            queue.add(
+                .retransmissionFails(stream: stream, toAcceptor: toAcceptor),
+                at: now + random.delay(.seconds(20), .seconds(120)))
+        }
         guard !streams[stream].isDead else { return }
         let direction = streams[stream][toAcceptor: toAcceptor]
         let arrival = max(direction.lastArrival + 1, (now + latency()).nanoseconds, direction.stalledUntil)
@@ -72,6 +80,15 @@ extension Cluster {
         if !direction.isHeld {
             queue.add(.deliver(stream: stream, toAcceptor: toAcceptor), at: Instant(nanoseconds: arrival))
         }
+    }
+
+    /// The sender's kernel gives up a stream that swallows everything.
+    func retransmissionFails(_ stream: Int, toAcceptor: Bool) {
+        streams[stream][toAcceptor: toAcceptor].isWatched = false
+        guard streams[stream].isDead || streams[stream][toAcceptor: toAcceptor].isHeld else { return }
+        let end = streams[stream].end(atAcceptor: !toAcceptor)
+        guard end.isOpen, nodes[end.node].life == end.life else { return }
+        step(nodes[end.node], .socketFailed(end.socket, .error(110)))
     }
 
     /// All that has arrived and that somebody reads.

@@ -61,6 +61,8 @@ enum SimAction {
     /// An event for a core that was decided earlier.
     case event(node: Int, life: Int, Int)
     case connectAttempt(node: Int, life: Int)
+    /// Nobody has confirmed what was sent long ago.
+    case retransmissionFails(stream: Int, toAcceptor: Bool)
     /// The clients of a node do something.
     case client(node: Int, life: Int)
     /// The next step of the scenario.

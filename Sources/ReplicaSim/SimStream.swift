@@ -28,6 +28,8 @@ struct SimStream {
         var stalledUntil: UInt64 = 0
         /// Nothing moves while the network is parted.
         var isHeld = false
+        /// The sender's kernel counts the time that nothing was confirmed.
+        var isWatched = false
 
         var first: (arrival: UInt64, message: SimMessage)? { head < messages.count ? messages[head] : nil }
         var count: Int { messages.count - head }
