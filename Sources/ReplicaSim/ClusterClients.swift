@@ -48,8 +48,9 @@ extension Cluster {
             request.write = nextWrite
             nextWrite += 1
             histories[history(node)].begin(write: request.write, value: 0, request.range, at: now)
-            event = .discardRequested(
-                id, Self.volume, request.range, random.pick([.trim, .zeroMayUnmap, .zeroNoUnmap]))
+            let kind = random.pick([DiscardKind.trim, .zeroMayUnmap, .zeroNoUnmap])
+            request.isHint = kind == .trim
+            event = .discardRequested(id, Self.volume, request.range, kind)
         default:
             request.range = someRange(longest: random.chance(10) ? 256 : 16)
             request.write = nextWrite
@@ -104,7 +105,8 @@ extension Cluster {
         case .write, .discard:
             if error == nil { checkWriteAnswer(node, request) }
             histories[history(node)].end(
-                write: request.write, request.range, acknowledged: error == nil, at: now, oldestRead: oldestRead)
+                write: request.write, request.range, acknowledged: error == nil && !request.isHint, at: now,
+                oldestRead: oldestRead)
             if error == nil, request.kind == .write { acknowledged.append((request.range, request.write)) }
         case .flush:
             if error == nil { checkDurable(node, upTo: request.acknowledgedBefore) }

@@ -175,6 +175,8 @@ struct ClientRequest {
     /// Names the write; its stamp, unless it is a discard.
     var write: UInt32
     var isDurable = false
+    /// A trim: it may be ignored, so the old data is as good as zeroes.
+    var isHint = false
     var issued: Instant
     /// Flush and FUA: the writes answered when it was issued, up to here in `Cluster.acknowledged`.
     var acknowledgedBefore = 0

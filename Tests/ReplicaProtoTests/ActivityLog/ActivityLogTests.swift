@@ -118,7 +118,7 @@ import Testing
     @Test func slotsAreClampedToWhatTheRingCarries() {
         let standard = ActivityLogGeometry()
         #expect(standard.slots(configured: 1237) == 1237)
-        #expect(standard.slots(configured: 7) == 67)
+        #expect(standard.slots(configured: 7) == 7)
         #expect(standard.slots(configured: 6433) == 6433)
         #expect(standard.slots(configured: 6434) == 6433)
         #expect(ActivityLogGeometry(stripes: 9, stripeBlocks: 8).slots(configured: 70000) == 65249)
