@@ -142,7 +142,7 @@ extension Cluster {
         let other = peer(of: node)
         let countsThere =
             own.connection == .connected && own.peerDisk == .upToDate && scenario.net.replicationProtocol == .c
-            && other.isRunning
+            && other.isRunning && !isForked
         for (range, write) in writes {
             for sector in Int(range.start.value)..<Int(range.end.value) {
                 if own.disk == .upToDate, node.data.current[sector] == write, node.data.stable[sector] != write {

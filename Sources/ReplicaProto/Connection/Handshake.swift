@@ -348,7 +348,8 @@ extension Resource {
                 }
                 enqueue(v, .changedPages, .superblock)
             }
-        } else if state.disk == .diskless, state.role == .primary || state.connection.isConnected {
+        } else if state.role == .primary || (state.disk == .diskless && state.connection.isConnected) {
+            // Also while a disk of ours is on its way out or in: applications go on with what the peer has now.
             volumes[v].exposedIdentifier = packet.identifiers.current
         }
     }
