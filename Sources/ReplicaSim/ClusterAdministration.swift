@@ -36,7 +36,8 @@ extension Cluster {
     func cutPower(_ node: SimNode) {
         guard node.hasPower else { return }
         trace { "\(node.name): power cut" }
-        let wasPrimary = state(node)?.role == .primary
+        // Also one that was killed before: whoever attaches its disk takes it for a crashed Primary's.
+        let wasPrimary = node.metadata.superblock?.flags.contains(.primaryIndicator) ?? false
         primaryIsLost(node)
         abandonOperations(node)
         dropSockets(node, silently: true)
@@ -210,7 +211,7 @@ extension Cluster {
         guard !isForked, let wanted = wantsPrimary else { return }
         let node = nodes[wanted]
         let other = nodes[1 - wanted]
-        let isUseless = !node.isRunning || (node.isSetUp && !isCurrent[wanted] && state(node)?.role == .secondary)
+        let isUseless = !node.isRunning || (node.isSetUp && !isCurrent[wanted] && (isHealing || state(node)?.role == .secondary))
         let otherIsGood = other.isRunning && other.isSetUp && isCurrent[1 - wanted]
         if isUseless, otherIsGood, isHealing || random.chance(15) { wantsPrimary = 1 - wanted }
     }
