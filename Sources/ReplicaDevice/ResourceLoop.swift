@@ -197,12 +197,16 @@ package struct ResourceLoop: ~Copyable {
     mutating func deliver(_ event: Event) {
         invariant(!isInStep, "an effect hands in no event")
         isInStep = true
-        core.handle(event, at: now, into: &effects)
+        // Out of `self` while they are carried out, so that each is read in place instead of copied.
+        var batch = EffectQueue(reserving: 0)
+        swap(&batch, &effects)
+        core.handle(event, at: now, into: &batch)
         counters.events &+= 1
-        let count = effects.count
-        for k in 0..<count { carryOut(effects[k]) }
+        let count = batch.count
+        for k in 0..<count { carryOut(batch[k]) }
         counters.effects &+= UInt64(count)
-        effects.removeAll()
+        batch.removeAll()
+        swap(&batch, &effects)
         isInStep = false
     }
 

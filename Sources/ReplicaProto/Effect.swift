@@ -78,12 +78,16 @@ extension Effect {
 
 /// The effects of one step, in order. Reused from step to step, so that nothing is allocated after warm-up.
 package struct EffectQueue: Sendable {
-    package private(set) var storage: [Effect] = []
+    @usableFromInline var storage: [Effect] = []
 
-    package init(reserving capacity: Int = 1024) { storage.reserveCapacity(capacity) }
+    package init(reserving capacity: Int = 1024) {
+        if capacity > 0 { storage.reserveCapacity(capacity) }
+    }
 
     @inlinable package var count: Int { storage.count }
-    @inlinable package subscript(index: Int) -> Effect { storage[index] }
+    @inlinable package subscript(index: Int) -> Effect {
+        _read { yield storage[index] }
+    }
     package mutating func append(_ effect: Effect) {
         invariant(storage.count < Limits.effectsPerStep, "one step emits at most \(Limits.effectsPerStep) effects")
         storage.append(effect)

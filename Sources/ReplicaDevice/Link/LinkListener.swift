@@ -76,10 +76,13 @@ struct PeerConnection: ~Copyable {
         var earliest = UInt64.max
         for k in 0..<Self.sockets where sockets[k].phase != .free { earliest = min(earliest, sockets[k].deadline) }
         let patience = UInt64(options.timeout) &* 100_000_000
-        for index in [dataSocket, metaSocket] where index >= 0 && streams[index].output.isInFlight {
-            earliest = min(earliest, streams[index].sendStarted &+ patience)
-        }
-        return earliest
+        earliest = min(earliest, sendDeadline(dataSocket, patience))
+        return min(earliest, sendDeadline(metaSocket, patience))
+    }
+
+    /// When a stream's unfinished send has taken too long.
+    private func sendDeadline(_ index: Int, _ patience: UInt64) -> UInt64 {
+        index >= 0 && streams[index].output.isInFlight ? streams[index].sendStarted &+ patience : .max
     }
 }
 
@@ -359,12 +362,15 @@ extension ResourceLoop {
             }
         }
         let patience = UInt64(link.options.timeout) &* 100_000_000
-        for kind in [StreamKind.data, .meta] {
-            guard let index = link.index(of: kind), link.streams[index].output.isInFlight,
-                link.streams[index].sendStarted &+ patience <= moment
-            else { continue }
-            link.streams[index].sendStarted = moment
-            deliver(.sendStalled(kind))
-        }
+        checkSend(.data, patience, moment)
+        checkSend(.meta, patience, moment)
+    }
+
+    private mutating func checkSend(_ kind: StreamKind, _ patience: UInt64, _ moment: UInt64) {
+        guard let index = link.index(of: kind), link.streams[index].output.isInFlight,
+            link.streams[index].sendStarted &+ patience <= moment
+        else { return }
+        link.streams[index].sendStarted = moment
+        deliver(.sendStalled(kind))
     }
 }

@@ -50,6 +50,10 @@ struct PeerRequestTable {
     private(set) var entries: [PeerRequest]
     private var freeHead: Int32 = 0
     private(set) var list = RequestList()
+    /// Entries that are not on the disk yet.
+    private(set) var waiting = 0
+    /// Of those: reads and resync blocks, which no epoch holds back.
+    private(set) var waitingOutsideEpochs = 0
 
     init() {
         entries = Array(repeating: PeerRequest(), count: Limits.peerRequests)
@@ -65,7 +69,7 @@ struct PeerRequestTable {
 
     var isFull: Bool { freeHead < 0 }
 
-    mutating func take() -> Int32? {
+    mutating func take(_ kind: PeerRequest.Kind) -> Int32? {
         guard freeHead >= 0 else { return nil }
         let index = freeHead
         freeHead = entries[Int(index)].next
@@ -73,6 +77,9 @@ struct PeerRequestTable {
         entries[Int(index)] = PeerRequest()
         entries[Int(index)].generation = generation
         entries[Int(index)].stage = .waiting
+        entries[Int(index)].kind = kind
+        waiting += 1
+        if !entries[Int(index)].isApplicationWrite { waitingOutsideEpochs += 1 }
         entries[Int(index)].previous = list.tail
         entries[Int(index)].next = -1
         if list.tail >= 0 { entries[Int(list.tail)].next = index } else { list.head = index }
@@ -81,8 +88,21 @@ struct PeerRequestTable {
         return index
     }
 
+    /// The disk has it now.
+    mutating func start(_ index: Int32) {
+        invariant(entries[Int(index)].stage != .running, "a peer request starts once")
+        stopWaiting(index)
+        entries[Int(index)].stage = .running
+    }
+
+    private mutating func stopWaiting(_ index: Int32) {
+        waiting -= 1
+        if !entries[Int(index)].isApplicationWrite { waitingOutsideEpochs -= 1 }
+    }
+
     mutating func free(_ index: Int32) {
         invariant(entries[Int(index)].stage != .free, "a peer request is freed once")
+        if entries[Int(index)].stage != .running { stopWaiting(index) }
         let previous = entries[Int(index)].previous
         let next = entries[Int(index)].next
         if previous >= 0 { entries[Int(previous)].next = next } else { list.head = next }

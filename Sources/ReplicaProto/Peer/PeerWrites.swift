@@ -12,11 +12,10 @@ extension Resource {
             emit(.releaseBuffer(payload))
             return refuseWrite(v, packet.sector, packet.blockID, packet.byteCount)
         }
-        guard let p = peerRequests.take() else {
+        guard let p = peerRequests.take(.write) else {
             emit(.releaseBuffer(payload))
             return connectionFailed(.protocolError)
         }
-        peerRequests[p].kind = .write
         peerRequests[p].buffer = payload
         enterPeerWrite(p, v, packet.range, packet.blockID, packet.flags)
     }
@@ -26,8 +25,7 @@ extension Resource {
         guard rangeIsInside(v, packet.range) || !volumes[v].hasDisk else { return connectionFailed(.protocolError) }
         guard countInEpoch(v, packet.sequence) else { return }
         guard volumes[v].hasDisk else { return refuseWrite(v, packet.sector, packet.blockID, 0) }
-        guard let p = peerRequests.take() else { return connectionFailed(.protocolError) }
-        peerRequests[p].kind = .discard
+        guard let p = peerRequests.take(.discard) else { return connectionFailed(.protocolError) }
         peerRequests[p].discardKind = kind
         enterPeerWrite(p, v, packet.range, packet.blockID, packet.flags)
     }
@@ -107,8 +105,7 @@ extension Resource {
                 sector: request.sector, blockID: request.blockID, byteCount: request.byteCount, sequence: sequence)
             return send(.meta, v, kind == .read ? .negativeDataReply(ack) : .negativeResyncReply(ack))
         }
-        guard let p = peerRequests.take() else { return connectionFailed(.protocolError) }
-        peerRequests[p].kind = kind
+        guard let p = peerRequests.take(kind) else { return connectionFailed(.protocolError) }
         peerRequests[p].volume = v
         peerRequests[p].range = request.range
         peerRequests[p].blockID = request.blockID
@@ -165,7 +162,7 @@ extension Resource {
                 return
             }
         }
-        peerRequests[p].stage = .running
+        peerRequests.start(p)
         volumes[v].localPending += 1
         let tag = DiskTag.peer(peerRequests.id(p))
         let number = volumes[v].number
@@ -183,7 +180,7 @@ extension Resource {
 
     /// The disk failed or was detached while the request waited: it ends as one that the disk refused.
     private mutating func refuse(_ p: Int32) {
-        peerRequests[p].stage = .running
+        peerRequests.start(p)
         let v = peerRequests[p].volume
         volumes[v].localPending += 1
         let id = peerRequests.id(p)
@@ -193,12 +190,22 @@ extension Resource {
 
     /// Tries all waiting work for the peer on one volume, in order of arrival.
     mutating func retryPeerRequests(_ v: Int) {
+        guard peerRequests.waiting > 0 else { return }
         var p = peerRequests.list.head
         while p >= 0 {
             let next = peerRequests[p].next
-            if peerRequests[p].volume == v, peerRequests[p].stage != .running { proceedPeer(p) }
+            if peerRequests[p].stage != .running {
+                // Epochs ascend along the list: behind the first write that has to wait for its epoch all have to.
+                if peerRequests.waitingOutsideEpochs == 0, isHeldByEpoch(p) { return }
+                if peerRequests[p].volume == v { proceedPeer(p) }
+            }
             p = next
         }
+    }
+
+    private func isHeldByEpoch(_ p: Int32) -> Bool {
+        peerRequests[p].isApplicationWrite && writeOrdering != .none && peerRequests[p].connection == link.instance
+            && peerRequests[p].epoch != receiveEpochs.oldest.id
     }
 
     // MARK: Completion

@@ -159,12 +159,11 @@ extension Resource {
         volumes[v].counters.peerPending -= 1
         volumes[v].counters.networkReceived += UInt64(range.count)
         volumes[v].resync?.answeredSectors += Int(range.count)
-        guard volumes[v].hasDisk, let p = peerRequests.take() else {
+        guard volumes[v].hasDisk, let p = peerRequests.take(.resyncWrite) else {
             emit(.releaseBuffer(payload))
             countFailed(v, range)
             return ackResync(v, range, success: false)
         }
-        peerRequests[p].kind = .resyncWrite
         peerRequests[p].volume = v
         peerRequests[p].range = range
         peerRequests[p].buffer = payload
