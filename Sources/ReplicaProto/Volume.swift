@@ -28,6 +28,9 @@ struct Volume {
     var isCrashedPrimary = false
     /// Current identifier of the data that applications see; with a disk it follows the disk's.
     var exposedIdentifier: UInt64 = 0
+    /// A write was answered that only the peer's disk has, since our own went away. The peer says so with a new
+    /// identifier, but its acknowledgement travels on the other stream and may be faster.
+    var ownDiskIsBehind = false
     /// The bitmap on disk is not authoritative (FULL_SYNC).
     var fullSyncFlag = false
     /// Whole-bitmap writes that are not durable yet.
@@ -65,6 +68,8 @@ struct Volume {
     var isRotating = false
     /// The same, put off while I/O is frozen.
     var rotationDeferred = false
+    /// A diskless Primary has met us and not said yet whether it takes our data for its own.
+    var rotatesOnceAccepted = false
     /// Clients may be let in: the promotion is durable, and no demotion is under way.
     var mayServe = false
     var lastExport: ExportState?

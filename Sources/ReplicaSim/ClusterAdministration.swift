@@ -64,7 +64,8 @@ extension Cluster {
     private var isPromisedLoosely: Bool { scenario.net.replicationProtocol != .c }
 
     private func primaryIsLost(_ node: SimNode) {
-        guard isPromisedLoosely, !isForked, state(node)?.role == .primary else { return }
+        guard isPromisedLoosely, !isForked, let state = state(node), state.role == .primary, state.disk == .upToDate
+        else { return }
         isCurrent[1 - node.index] = false
     }
 

@@ -21,7 +21,22 @@ extension Cluster {
             theirs.disk == .upToDate, theirs.peerDisk == .upToDate, theirs.connection == .connected
         else { return }
         hasBeenEqual = true
-        if !isForked, isCurrent[0] || isCurrent[1] { isCurrent = [true, true] }
+        if isForked || isCurrent == [true, true] { return }
+        if isCurrent == [false, false] {
+            // What both lacked must have come together again.
+            for sector in histories[0].touched
+            where !histories[0].mayHold(Int(sector), nodes[0].data.current[Int(sector)]) && !isBusy(Int(sector)) {
+                return fail(
+                    "both are UpToDate, but sector \(sector) holds \(nodes[0].data.current[Int(sector)]), possible \(histories[0].versions(Int(sector)))")
+            }
+        }
+        isCurrent = [true, true]
+    }
+
+    private func isBusy(_ sector: Int) -> Bool {
+        nodes.contains { node in
+            node.requests.contains { $0.map { $0.range.overlaps(SectorRange(UInt64(sector), 1)) } ?? false }
+        }
     }
 
     // MARK: The activity log
@@ -162,7 +177,7 @@ extension Cluster {
     func checkSettled() {
         let limit = TimeSpan.seconds(900)
         guard now.since(healingSince) < limit else {
-            return fail("not settled \(limit.wholeSeconds) s after everything was healed: \(describeStates()), \(requestsLeft) requests left")
+            return fail("not settled \(limit.wholeSeconds) s after everything was healed: \(describeStates()), \(requestsLeft) requests left, current \(isCurrent), wanted \(wantsPrimary ?? -1), operations \(nodes.map(\.running))")
         }
         guard isQuietAndEqual, requestsLeft == 0, nodes.allSatisfy({ $0.outstanding == 0 && $0.pendingCommand == nil && $0.commands.isEmpty && $0.running == 0 })
         else {

@@ -285,6 +285,7 @@ extension Resource {
             volumes[v].pendingSyncUUID = nil
             volumes[v].isStartingResync = false
             volumes[v].peerForcedPromotion = false
+            volumes[v].rotatesOnceAccepted = false
             volumes[v].peerDiskSize = 0
         }
         clearTransferLog()

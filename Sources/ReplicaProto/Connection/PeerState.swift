@@ -19,6 +19,7 @@ extension Resource {
             log(.error, v, "peer reports a disk but sent no UUIDs")
             return connectionFailed(.protocolError)
         }
+        if peer.connection.isConnected, state.connection.isConnected { peerAcceptedOurData(v) }
         var peerDisk = peer.disk
         if peerDisk == .negotiating {
             peerDisk = volumes[v].peerFlags.contains(.inconsistent) ? .inconsistent : .consistent

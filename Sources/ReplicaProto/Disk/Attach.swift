@@ -67,9 +67,11 @@ extension Resource {
             return refuseAttach(v, 111, "disk size \(usable) sectors is smaller than the device in use")
         }
         // While connected the generations are compared instead: the peer has what applications see.
+        let isOther =
+            volumes[v].exposedIdentifier != 0
+            && volumes[v].exposedIdentifier & ~1 != superblock.identifiers.current & ~1
         if volumes[v].state.role == .primary, !volumes[v].state.connection.isConnected,
-            volumes[v].exposedIdentifier != 0,
-            volumes[v].exposedIdentifier & ~1 != superblock.identifiers.current & ~1
+            isOther || volumes[v].ownDiskIsBehind
         {
             return refuseAttach(v, 150, "this is not the data that was lost last")
         }

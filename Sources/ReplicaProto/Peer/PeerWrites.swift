@@ -42,6 +42,7 @@ extension Resource {
     }
 
     private mutating func enterPeerWrite(_ p: Int32, _ v: Int, _ range: SectorRange, _ blockID: UInt64, _ flags: DataFlags) {
+        peerAcceptedOurData(v)
         peerRequests[p].volume = v
         peerRequests[p].range = range
         peerRequests[p].blockID = blockID

@@ -213,6 +213,7 @@ extension Resource {
             if volumes[v].isSuspended, requests[r].retried { return }
         }
         if requests[r].inTransferLog, requests[r].epoch == link.epoch { closeEpoch() }
+        if completion == .succeed, !volumes[v].hasDisk, local != .succeeded { volumes[v].ownDiskIsBehind = true }
         if completion == .fail { log(.error, v, "write failed on all disks: sector \(requests[r].range.start.value)") }
         reply(r, completion == .succeed ? nil : .io)
         if !requests[r].inTransferLog { retire(r, acknowledged: requests[r].acknowledgedEpoch) }

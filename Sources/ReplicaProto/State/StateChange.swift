@@ -10,8 +10,9 @@ extension Resource {
             exportIsOpen: volume.openCount > 0, verifyAlgorithmSet: !link.options.verifyAlgorithm.isEmpty,
             agreedVersion: link.version == 0 ? 101 : link.version, hasNetConfiguration: link.configuration != nil,
             attachDiskState: volume.attachDiskState, attachPeerDisk: volume.attachPeerDisk,
-            exposedMatchesCurrent: volume.exposedIdentifier == 0
-                || volume.exposedIdentifier & ~1 == volume.identifiers.current & ~1,
+            exposedMatchesCurrent: !volume.ownDiskIsBehind
+                && (volume.exposedIdentifier == 0
+                    || volume.exposedIdentifier & ~1 == volume.identifiers.current & ~1),
             handshakeRunning: volume.sentHandshake && volume.state.connection == .wfReportParams,
             peerPrimaryOnOtherVolume: otherPrimary)
     }
@@ -57,7 +58,10 @@ extension Resource {
     }
 
     private mutating func follow(_ v: Int, from old: VolumeState, to new: VolumeState) {
-        if new.disk.isUsable, new.disk >= .consistent { volumes[v].exposedIdentifier = volumes[v].identifiers.current }
+        if new.disk.isUsable, new.disk >= .consistent {
+            volumes[v].exposedIdentifier = volumes[v].identifiers.current
+            volumes[v].ownDiskIsBehind = false
+        }
         if new.disk == .upToDate, new.peerDisk == .upToDate {
             volumes[v].isCrashedPrimary = false
             volumes[v].peerFlags.remove(.crashedPrimary)
@@ -114,6 +118,20 @@ extension Resource {
             volumes[v].rotationDeferred = true
             return
         }
+        if old.connection == .wfReportParams, new.role != .primary, new.peerDisk == .diskless {
+            // It may still turn us down for having other data than it has in use; then nothing must have changed.
+            volumes[v].rotatesOnceAccepted = true
+            return
+        }
+        rotateIdentifiers(v)
+        sendUUIDs(v)
+    }
+
+    /// A diskless Primary goes on with our data: from now on that is a generation of its own.
+    mutating func peerAcceptedOurData(_ v: Int) {
+        guard volumes[v].rotatesOnceAccepted else { return }
+        volumes[v].rotatesOnceAccepted = false
+        guard volumes[v].identifiers.bitmap == 0, volumes[v].state.disk == .upToDate else { return }
         rotateIdentifiers(v)
         sendUUIDs(v)
     }
