@@ -220,6 +220,7 @@ extension Cluster {
     private func lookAfter(_ node: SimNode) {
         guard let state = state(node) else { return }
         let eager = isHealing || random.chance(15)
+        if wantsPrimary != node.index, !isForked, state.role == .primary { return demote(node) }
         // A primary that lost its disk finds out by its peer what it may attach.
         if state.connection == .standAlone, eager, !node.sawSplitBrain { return command(node, connectCommand()) }
         if state.disk == .diskless, eager, !node.isClosing { return command(node, attachCommand) }
@@ -234,8 +235,6 @@ extension Cluster {
             if state.role == .secondary, isForked || (isCurrent[node.index] && !otherIsPrimary) {
                 command(node, .primary(Self.volume, force: false))
             }
-        } else if state.role == .primary {
-            demote(node)
         }
     }
 
