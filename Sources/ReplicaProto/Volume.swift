@@ -68,8 +68,12 @@ struct Volume {
     var isRotating = false
     /// The same, put off while I/O is frozen.
     var rotationDeferred = false
-    /// A diskless Primary has met us and not said yet whether it takes our data for its own.
+    /// A Primary without a disk has not said yet that it goes on with our data.
     var rotatesOnceAccepted = false
+    /// The change under way is one that the peer asked for.
+    var obeysPeer = false
+    /// A new generation could not be made durable: what only our disk has does not count.
+    var rotationFailed = false
     /// Clients may be let in: the promotion is durable, and no demotion is under way.
     var mayServe = false
     var lastExport: ExportState?

@@ -279,7 +279,8 @@ extension Cluster {
             for node in nodes {
                 for sector in histories[node.index].touched
                 where !histories[node.index].mayHold(Int(sector), node.data.current[Int(sector)]) {
-                    return fail("data of \(node.name) was overwritten before the split brain was resolved")
+                    return fail(
+                        "data of \(node.name) was overwritten before the split brain was resolved: sector \(sector) holds \(node.data.current[Int(sector)]), possible \(histories[node.index].versions(Int(sector)))")
                 }
             }
             splitStage = .resolving(survivor: random.below(2), step: 0)

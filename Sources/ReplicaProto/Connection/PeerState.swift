@@ -19,7 +19,7 @@ extension Resource {
             log(.error, v, "peer reports a disk but sent no UUIDs")
             return connectionFailed(.protocolError)
         }
-        if peer.connection.isConnected, state.connection.isConnected { peerAcceptedOurData(v) }
+        if peer.connection.isConnected, state.connection.isConnected, !peer.disk.isThere { peerAcceptedOurData(v) }
         var peerDisk = peer.disk
         if peerDisk == .negotiating {
             peerDisk = volumes[v].peerFlags.contains(.inconsistent) ? .inconsistent : .consistent
@@ -66,6 +66,18 @@ extension Resource {
             guard verdict.isSuccess || verdict == .inTransientState else {
                 log(.error, v, "connection refused: \(verdict.text)")
                 return connectionFailed(.disconnecting)
+            }
+        }
+        if old.disk == .negotiating, connection == .connected, !peerDisk.isThere,
+            isOtherThanInUse(v, volumes[v].identifiers)
+        {
+            // The peer lost its disk meanwhile, and with it what applications have seen.
+            log(.error, v, "this is not the data that was lost last")
+            answerAttach(v, CommandAnswer(code: 150))
+            return setState(v) {
+                $0.peerRole = peer.role
+                $0.peerDisk = peerDisk
+                $0.disk = .failed
             }
         }
         if !old.connection.isConnected, connection == .connected, peerDisk == .consistent, volumes[v].isSuspended,
@@ -195,9 +207,11 @@ extension Resource {
         let change = StateChange(request).mirrored()
         let old = volumes[v].state
         guard change.applied(to: old) != nil else { return .peerTooOld }
+        volumes[v].obeysPeer = true
         let result = requestState(v) { state in
             if let changed = change.applied(to: state) { state = changed }
         }
+        volumes[v].obeysPeer = false
         if result == .success, old.disk == .inconsistent, old.peerDisk == .inconsistent, old.peerRole == .secondary,
             volumes[v].state.peerRole == .primary
         {

@@ -29,6 +29,14 @@ extension Resource {
         continueDown()
     }
 
+    /// Applications of a Primary have seen data that this disk does not have.
+    func isOtherThanInUse(_ v: Int, _ identifiers: GenerationIdentifiers) -> Bool {
+        guard volumes[v].state.role == .primary else { return false }
+        return volumes[v].ownDiskIsBehind
+            || (volumes[v].exposedIdentifier != 0
+                && volumes[v].exposedIdentifier & ~1 != identifiers.current & ~1)
+    }
+
     /// The disk is open but not good: it is closed again.
     private mutating func refuseAttach(_ v: Int, _ code: Int32, _ reason: String) {
         log(.error, v, reason)
@@ -66,12 +74,9 @@ extension Resource {
         if usable < volumes[v].sectors, volumes[v].state.role == .primary {
             return refuseAttach(v, 111, "disk size \(usable) sectors is smaller than the device in use")
         }
-        // While connected the generations are compared instead: the peer has what applications see.
-        let isOther =
-            volumes[v].exposedIdentifier != 0
-            && volumes[v].exposedIdentifier & ~1 != superblock.identifiers.current & ~1
-        if volumes[v].state.role == .primary, !volumes[v].state.connection.isConnected,
-            isOther || volumes[v].ownDiskIsBehind
+        // While the peer has a disk the generations are compared instead: it has what applications see.
+        if !volumes[v].state.connection.isConnected || !volumes[v].state.peerDisk.isThere,
+            isOtherThanInUse(v, superblock.identifiers)
         {
             return refuseAttach(v, 150, "this is not the data that was lost last")
         }
@@ -95,6 +100,7 @@ extension Resource {
         volumes[v].superblock = superblock
         volumes[v].writtenSuperblock = nil
         volumes[v].identifiers = superblock.identifiers
+        volumes[v].rotationFailed = false
         volumes[v].usableSectors = usable
         volumes[v].logicalBlockSize = image.logicalBlockSize
         volumes[v].physicalBlockSize = image.physicalBlockSize
@@ -169,6 +175,10 @@ extension Resource {
                 if $0.peerDisk == .unknown { $0.peerDisk = peer }
             }
             chooseWriteOrdering()
+            if volumes[v].state.role == .primary, volumes[v].state.disk == .upToDate, volumes[v].identifiers.bitmap == 0 {
+                // It goes on alone, like one that loses its peer.
+                rotateIdentifiers(v)
+            }
         }
         if volumes[v].exposedIdentifier == 0 { volumes[v].exposedIdentifier = volumes[v].identifiers.current }
         storeRoleBit(v)

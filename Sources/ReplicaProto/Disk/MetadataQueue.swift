@@ -231,6 +231,11 @@ extension Resource {
 
     /// A metadata error always detaches, whatever on-io-error says (`metadata.md` 7.3).
     private mutating func metadataFailed(_ v: Int) {
+        if volumes[v].isRotating {
+            // Neither disk nor peer will ever know the new identifier.
+            volumes[v].rotationFailed = true
+            volumes[v].exposedIdentifier = volumes[v].identifiers.bitmap
+        }
         failDisk(v, isMetadata: true)
         retryLater(v)
     }

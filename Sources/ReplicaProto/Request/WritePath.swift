@@ -194,7 +194,7 @@ extension Resource {
         if mutation == .acknowledgeBeforePeer { rule = .a }
         var local = requests[r].local
         // Only the peer's copy is good, and the next resync overwrites ours: it doesn't count.
-        if local == .succeeded, volumes[v].state.disk == .inconsistent { local = .failed }
+        if local == .succeeded, volumes[v].state.disk == .inconsistent || volumes[v].rotationFailed { local = .failed }
         let completion = rule.completion(local: local, peer: requests[r].remote)
         switch completion {
         case .wait:

@@ -118,8 +118,10 @@ extension Resource {
             volumes[v].rotationDeferred = true
             return
         }
-        if old.connection == .wfReportParams, new.role != .primary, new.peerDisk == .diskless {
-            // It may still turn us down for having other data than it has in use; then nothing must have changed.
+        let isNew = old.connection == .wfReportParams && new.role != .primary && new.peerDisk == .diskless
+        if isNew || volumes[v].obeysPeer {
+            // It may still turn us down for having other data than it has in use, or never learn that we let it detach;
+            // then nothing must have changed.
             volumes[v].rotatesOnceAccepted = true
             return
         }
