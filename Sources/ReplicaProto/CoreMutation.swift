@@ -17,7 +17,7 @@ package enum CoreMutation: UInt8, Equatable, Sendable, CaseIterable {
     case skipBitOnPeerLoss
     /// The receiver acknowledges a barrier before the disk has flushed.
     case ackBarrierBeforeFlush
-    /// A resync source clears a bit when it sends the block, not when the target has acknowledged it.
+    /// Resync clears bits on both nodes when a block travels, not when it is on the target's disk.
     case clearBitBeforeAck
     /// A resync target reports the end of the resync although blocks are still being written.
     case finishResyncEarly

@@ -96,7 +96,7 @@ package final class Cluster {
             stepCount += 1
             now = time
             perform(action)
-            if stepCount > 3_000_000 { fail("still not quiet after \(stepCount) steps") }
+            if stepCount > 300_000 { fail("still not quiet after \(stepCount) steps") }
         }
         return violation
     }

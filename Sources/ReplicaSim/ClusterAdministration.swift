@@ -253,7 +253,8 @@ extension Cluster {
     private func administrateSplitBrain() {
         switch splitStage {
         case .before:
-            guard requestsLeft <= scenario.requests * 2 / 3, nodes.allSatisfy({ $0.outstanding == 0 }), isQuietAndEqual else { return }
+            guard requestsLeft <= scenario.requests * 2 / 3, nodes.allSatisfy({ $0.outstanding == 0 && $0.core.openWork().isEmpty }), isQuietAndEqual
+            else { return }
             part()
             uniteAt = nil
             isForked = true

@@ -170,6 +170,7 @@ extension Resource {
         peerRequests[p].blockID = BlockID.syncer
         peerRequests[p].epoch = volumes[v].resyncCount
         peerRequests[p].connection = link.instance
+        if mutation == .clearBitBeforeAck { clearBits(v, range) }
         volumes[v].resync?.writing += 1
         volumes[v].resync?.writtenSectors += UInt64(range.count)
         proceedPeer(p)
