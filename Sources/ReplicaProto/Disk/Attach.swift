@@ -301,11 +301,16 @@ extension Resource {
         continueDown()
     }
 
-    /// The log is gone with its disk: nobody holds anything of it.
+    /// The log is gone with its disk: nobody holds anything of it. Who waits asks the next one, should a disk come back
+    /// before it may go on.
     private mutating func forgetExtents(_ v: Int) {
         var r = volumes[v].active.head
         while r >= 0 {
             requests[r].holdsExtents = false
+            switch requests[r].stage {
+            case .waitingTransaction, .waitingOverlap: requests[r].stage = .waitingLogSpace
+            case .free, .waitingAdmission, .waitingLogSpace, .running, .answered: break
+            }
             r = requests[r].next
         }
         r = transferLog.head
@@ -315,7 +320,10 @@ extension Resource {
         }
         var p = peerRequests.list.head
         while p >= 0 {
-            if peerRequests[p].volume == v { peerRequests[p].holdsExtents = false }
+            if peerRequests[p].volume == v {
+                peerRequests[p].holdsExtents = false
+                if peerRequests[p].stage == .waitingTransaction { peerRequests[p].stage = .waiting }
+            }
             p = peerRequests[p].next
         }
     }

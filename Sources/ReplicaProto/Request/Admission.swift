@@ -69,6 +69,10 @@ extension Resource {
             if requests[r].kind == .flush { return startFlush(r) }
             requests[r].stage = .waitingLogSpace
         }
+        // A disk that was attached while the request waited has a log of its own.
+        if requests[r].stage == .waitingOverlap, volumes[v].hasDisk, !requests[r].holdsExtents {
+            requests[r].stage = .waitingLogSpace
+        }
         if requests[r].stage == .waitingLogSpace, !acquireExtents(r) { return }
         if requests[r].stage == .waitingTransaction {
             guard volumes[v].activityLog.committedTransaction >= requests[r].transaction || !volumes[v].hasDisk
