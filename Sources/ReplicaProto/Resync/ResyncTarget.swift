@@ -194,7 +194,9 @@ extension Resource {
         let request = peerRequests[p]
         let v = request.volume
         guard request.connection == link.instance else { return }
-        if volumes[v].resync?.serial == request.epoch { volumes[v].resync?.writing -= 1 }
+        // What an aborted resync was still writing says nothing about the bits of the next one.
+        guard volumes[v].resync?.serial == request.epoch else { return }
+        volumes[v].resync?.writing -= 1
         guard volumes[v].state.connection.isConnected else { return }
         if error == nil {
             ackResync(v, request.range, success: true)

@@ -477,13 +477,14 @@ import Testing
         peer.say(.state(peer.state(.connected)))
         #expect(node.state.connection == .wfBitMapT, "\(node.logs.suffix(8))")
         peer.disk = .upToDate
-        peer.startAsSource(setting: [0, 1], identifier: 0x88_0000_0000)
         node.sent = []
+        peer.startAsSource(setting: [0, 1], identifier: 0x88_0000_0000)
         node.releaseHeld()
         for _ in 0..<20 where node.state.connection == .syncTarget {
-            peer.pass(.milliseconds(100))
-            for again in peer.resyncRequests { peer.answer(again, 2) }
+            let requests = peer.resyncRequests
             node.sent = []
+            for again in requests { peer.answer(again, 2) }
+            peer.pass(.milliseconds(100))
             peer.ack(.pingAck)
         }
         #expect(node.state.connection == .connected && node.state.disk == .upToDate)

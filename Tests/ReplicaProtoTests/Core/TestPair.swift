@@ -8,9 +8,9 @@ final class TestPair {
     var isLinked = false
     private var nextSocket: UInt32 = 1
 
-    init(seed: UInt64 = 1) {
-        a = TestNode("alice", seed: seed)
-        b = TestNode("bob", seed: seed + 100)
+    init(seed: UInt64 = 1, sectors: UInt64 = 65_536) {
+        a = TestNode("alice", seed: seed, sectors: sectors)
+        b = TestNode("bob", seed: seed + 100, sectors: sectors)
     }
 
     /// `up` on both: attached, connected, first handshake done.
