@@ -131,12 +131,16 @@ extension Resource {
             timers.cancel(.settle)
             timers.set(.connectRetry, now + TimeSpan(nanoseconds: random.next() % 1_000_000_000))
         case .features:
-            // Whoever does not begin with its features speaks something else (`wire.md` 4.2).
-            if case .protocolError(let error) = failure {
-                log(.error, nil, "expected ConnectionFeatures packet: \(describe(error))")
-                return connectionFailed(.disconnecting)
+            // Another packet than the features, or one of another size, is a peer that speaks something else
+            // (`wire.md` 4.2). What is no packet at all is a stranger's noise, and no reason to give the peer up.
+            switch failure {
+            case .protocolError(.unknownCommand(let command)), .protocolError(.wrongStream(let command)),
+                .protocolError(.badLength(let command, _)), .protocolError(.badField(let command)):
+                log(.error, nil, "expected ConnectionFeatures packet, received: 0x\(String(command, radix: 16))")
+                connectionFailed(.disconnecting)
+            case .protocolError(.badMagic), .protocolError(.nonZeroPad), .endOfFile, .error:
+                restartHandshake(afterPause: true)
             }
-            restartHandshake(afterPause: true)
         case .authentication:
             restartHandshake(afterPause: true)
         case .parameters, .established, .closing:
