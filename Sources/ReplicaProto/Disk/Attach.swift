@@ -106,8 +106,10 @@ extension Resource {
         volumes[v].physicalBlockSize = image.physicalBlockSize
         volumes[v].canDiscard = image.canDiscard
         volumes[v].peerMaximumRequest = max(superblock.peerMaximumRequest, 4096)
-        let isDisklessPrimary = volumes[v].state.role == .primary
-        let wasPrimary = flags.contains(.primaryIndicator) && !isDisklessPrimary
+        // A Primary that lost this disk crashed as far as the disk is concerned, unless nothing was written since
+        // (`metadata.md` 5.6).
+        let wroteNothing = volumes[v].state.role == .primary && volumes[v].state.suspendedNoData
+        let wasPrimary = flags.contains(.primaryIndicator) && !wroteNothing
         volumes[v].isCrashedPrimary = wasPrimary || flags.contains(.crashedPrimary)
         volumes[v].wasConnectedAtCrash = flags.contains(.connectedIndicator)
         let fencing = volumes[v].diskOptions.fencing

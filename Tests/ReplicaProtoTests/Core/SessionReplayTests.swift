@@ -1,0 +1,497 @@
+import Foundation
+import Testing
+
+@testable import ReplicaProto
+
+/// Recorded sessions of two kernels with one of the kernels replaced by our core: it is told what the other kernel
+/// said, does what its administrator did, and has to say what the replaced kernel said.
+@Suite struct SessionReplayTests {
+    /// Sessions without features that only the kernel has yet.
+    static let sessions = [
+        "both-restart", "connect-noauth", "crash-primary", "crash-secondary", "discard", "diskless", "fencing",
+        "flush-barrier", "initial-skip", "initial-sync", "initial-sync-slow", "invalidate", "io-error-detach",
+        "io-error-pass-on", "io-error-primary", "io-error-read", "md-al-striped", "md-flexible", "md-indexed", "no-data",
+        "no-flushes", "outdate", "partial-resync", "partial-resync-controller", "partial-resync-plain", "roles",
+        "sb-1pri-secondary", "sb-least-changes", "sb-younger", "sb-zero-changes", "secondary-restart",
+        "split-brain", "split-brain-primaries", "suspend-io", "unrelated", "writes-a", "writes-b", "writes-c",
+    ]
+
+    /// Where the requests of a resync are cut by a budget: the kernel's last one is a block larger than its budget.
+    static let budgeted = ["initial-sync-slow as bob", "partial-resync-controller as bob"]
+    /// A read crosses the news that it cannot be served, in a way that the order of the capture does not show.
+    static let crossing = ["io-error-read as alice"]
+
+    @Test("our core in the place of a kernel", arguments: sessions, ["alice", "bob"])
+    func replaces(session: String, node: String) throws {
+        if (Self.budgeted + Self.crossing).contains("\(session) as \(node)") { return }
+        for connection in try SessionReplay.connections(of: session) {
+            var replay = try SessionReplay(session, connection, as: node)
+            try replay.run()
+        }
+    }
+}
+
+/// One recorded connection, from its features to its end, played against a core.
+struct SessionReplay {
+    /// Messages of one connection of a session, both streams, from its features on.
+    struct Connection {
+        /// Who initiated the meta stream; the other one is the resolver.
+        var metaInitiator: String
+        var messages: [RecordedMessage] = []
+    }
+
+    private let label: String
+    private let me: String
+    private let messages: [RecordedMessage]
+    private let packets: [Packet]
+    private let node: TestNode
+    private let peer: ScriptedPeer
+    /// Values that only one of the two kernels could have made up, and ours in their place.
+    private var identifiers: [UInt64: UInt64] = [:]
+    private var blockIDs: [UInt64: [UInt64]] = [:]
+    private var barriers: [UInt32: UInt32] = [:]
+    private var options = NetOptions()
+    /// Said by the kernel, not yet by us: a new generation that ours begins one message later.
+    private var owed: [(packet: Packet, stream: StreamKind, index: Int)] = []
+    private let onIOError: OnIOError
+    /// What our core has said and the recording has not yet.
+    private var said: [StreamKind: [Packet]] = [.data: [], .meta: []]
+
+    static func connections(of session: String) throws -> [Connection] {
+        var found: [Connection] = []
+        var metaInitiator = ""
+        for message in try RecordedSession.messages(session) {
+            switch message.name {
+            case "P_INITIAL_DATA": continue
+            case "P_INITIAL_META":
+                metaInitiator = message.sender
+                continue
+            case "P_CONNECTION_FEATURES":
+                // The second of a pair belongs to the connection that the first began.
+                if found.last?.messages.contains(where: { $0.name != "P_CONNECTION_FEATURES" }) ?? true {
+                    found.append(Connection(metaInitiator: metaInitiator))
+                }
+            default: break
+            }
+            if !found.isEmpty { found[found.count - 1].messages.append(message) }
+        }
+        return found.filter { connection in
+            Set(connection.messages.filter { $0.name == "P_STATE" }.map(\.sender)).count == 2
+        }
+    }
+
+    init(_ session: String, _ connection: Connection, as me: String) throws {
+        self.me = me
+        messages = connection.messages
+        label = "\(session) as \(me)"
+        packets = try messages.map { try WireTest.decode($0.bytes, stream: $0.stream, format: $0.format)!.packet }
+        var uuids: [String: UUIDsPacket] = [:]
+        var states: [String: VolumeState] = [:]
+        var sizes: [String: SizesPacket] = [:]
+        var parameters: ProtocolParameters?
+        for (message, packet) in zip(messages, packets) {
+            switch packet {
+            case .protocolParameters(let found) where message.sender == me: parameters = found
+            case .sizes(let found) where sizes[message.sender] == nil: sizes[message.sender] = found
+            case .uuids(let found) where uuids[message.sender] == nil && states[message.sender] == nil:
+                uuids[message.sender] = found
+            case .state(let word) where states[message.sender] == nil: states[message.sender] = VolumeState(word: word)
+            default: break
+            }
+        }
+        let own = states[me]!
+        onIOError = session == "io-error-pass-on" || session == "io-error-read" ? .passOn : .detach
+        if packets.contains(where: { if case .bitmap(let bytes) = $0 { !bytes.isEmpty } else { false } }) { options.useRLE = false }
+        if let parameters {
+            options.replicationProtocol = ReplicationProtocol(rawValue: UInt8(parameters.replicationProtocol))!
+            options.afterSplitBrain0Primaries = SplitBrainPolicyValue(rawValue: parameters.afterSplitBrain0Primaries)!
+            options.afterSplitBrain1Primary = SplitBrainPolicyValue(rawValue: parameters.afterSplitBrain1Primary)!
+            options.afterSplitBrain2Primaries = SplitBrainPolicyValue(rawValue: parameters.afterSplitBrain2Primaries)!
+            options.allowTwoPrimaries = parameters.twoPrimaries != 0
+        }
+        // A disk as the kernel had it: 8 MiB, internal metadata, in the state that it reported.
+        node = TestNode(me, seed: 5, sectors: 17_000)
+        var usable: UInt64 = 0
+        for (message, packet) in zip(messages, packets) where message.sender == me {
+            if case .sizes(let found) = packet { usable = max(usable, found.diskSize) }
+        }
+        if usable > 0 {
+            while node.layout.usableSectors != usable {
+                let missing = Int64(usable) - Int64(node.layout.usableSectors)
+                node.resize(to: UInt64(Int64(node.deviceSectors) + missing))
+            }
+        }
+        if own.disk.hasMetadata, let set = uuids[me] {
+            var flags: MetadataFlags = []
+            if own.disk > .inconsistent { flags.insert(.consistent) }
+            if own.disk > .unknown { flags.insert(.wasUpToDate) }
+            if own.peerDisk == .inconsistent || own.peerDisk == .outdated { flags.insert(.peerOutdated) }
+            if set.flags.contains(.crashedPrimary) { flags.insert(.crashedPrimary) }
+            let agreed = sizes[me]?.currentSize ?? usable
+            node.rewriteSuperblock {
+                $0.identifiers = set.identifiers
+                $0.flags = flags
+                $0.lastAgreedSectors = agreed
+            }
+            try Self.writeBitmap(to: node, sectors: agreed, weight: set.dirtyBits, of: me, connection, packets)
+            _ = node.attach(Self.diskOptions(session, onIOError))
+            #expect(node.state.disk == own.disk, "\(label)")
+        }
+        // What the kernel remembered of its earlier life.
+        let device = sizes[me]?.currentSize ?? 0
+        if !own.disk.hasMetadata { node.core.volumes[0].sectors = device }
+        node.core.setState(0) {
+            $0.role = own.role
+            $0.peerDisk = own.peerDisk
+        }
+        if let set = uuids[me] {
+            node.core.volumes[0].identifiers = set.identifiers
+            node.core.volumes[0].exposedIdentifier = set.identifiers.current
+        }
+        let discards = uuids[me]?.flags.contains(.discardMyData) ?? false
+        _ = node.connect(options, discardMyData: discards)
+        peer = ScriptedPeer(node, nodeIsResolver: connection.metaInitiator != me)
+    }
+
+    private static func diskOptions(_ session: String, _ onIOError: OnIOError) -> DiskOptions {
+        var disk = SameData.quickDisk
+        disk.resyncRate = 30_720
+        disk.onIOError = onIOError
+        if session == "fencing" { disk.fencing = .resourceOnly }
+        return disk
+    }
+
+    /// Puts the bits on disk that a node had: those that it sent later, without what it had from the other one, and
+    /// as many as it told.
+    private static func writeBitmap(
+        to node: TestNode, sectors: UInt64, weight: UInt64, of me: String, _ connection: Connection, _ packets: [Packet]
+    ) throws {
+        let bits = DirtyBitmap.bits(forDeviceSectors: sectors)
+        var own = DirtyBitmap(bits: bits)
+        var other = DirtyBitmap(bits: bits)
+        if weight == bits { own.setAll() } else { try readBitmap(connection, packets, into: &own) { $0 == me } }
+        if own.weight > weight {
+            try readBitmap(connection, packets, into: &other) { $0 != me }
+            for block in 0..<bits where own.weight > weight && other.isSet(BitmapBlock(block)) {
+                _ = own.clearInSync(SectorRange(block * 8, 8), deviceSectors: sectors)
+            }
+        }
+        var block = bits
+        while own.weight < weight, block > 0 {
+            block -= 1
+            _ = own.setRun(from: BitmapBlock(block), count: 1)
+        }
+        for block in 0..<bits where own.isSet(BitmapBlock(block)) {
+            node.bitmap[Int(block / 8)] |= 1 << UInt8(block % 8)
+        }
+    }
+
+    /// The first bitmap that a node sent.
+    private static func readBitmap(
+        _ connection: Connection, _ packets: [Packet], into bitmap: inout DirtyBitmap, where isSender: (String) -> Bool
+    ) throws {
+        var receiver = BitmapReceiver()
+        for (message, packet) in zip(connection.messages, packets) where isSender(message.sender) {
+            switch packet {
+            case .bitmap(let bytes): _ = try receiver.receivePlain(bytes, into: &bitmap, maximumBytes: 4080)
+            case .compressedBitmap(let bytes): _ = try receiver.receiveCompressed(bytes, into: &bitmap, maximumBytes: 4080)
+            default: continue
+            }
+            if receiver.isDone { return }
+        }
+    }
+
+    /// A disk that the kernel had used before the connection began, and attaches in the middle of it.
+    private func prepareDisk(_ index: Int) {
+        guard node.writtenSuperblock.identifiers.current == GenerationIdentifiers.justCreated else { return }
+        for later in packets.indices[index...] where messages[later].sender == me {
+            guard case .uuids(let set) = packets[later] else { continue }
+            let sectors = node.layout.usableSectors
+            node.rewriteSuperblock {
+                $0.identifiers = set.identifiers
+                $0.flags = [.consistent, .wasUpToDate]
+                if set.flags.contains(.crashedPrimary) { $0.flags.insert(.crashedPrimary) }
+                $0.lastAgreedSectors = sectors
+            }
+            for block in 0..<Int(set.dirtyBits) { node.bitmap[block / 8] |= 1 << UInt8(block % 8) }
+            return
+        }
+    }
+
+    // MARK: Playing
+
+    mutating func run() throws {
+        peer.open()
+        for (index, message) in messages.enumerated() {
+            if message.sender == me {
+                guard expect(packets[index], message, index) else { return }
+            } else {
+                // A disk error that the kernel had with this write is ours, too.
+                node.failsWrites = fails(index) ? DiskError(5) : nil
+                node.failsReads = node.failsWrites
+                hear(translated(packets[index]), message)
+                node.failsWrites = nil
+                node.failsReads = nil
+            }
+            collect()
+            var left = owed
+            left.removeAll { take($0.packet, $0.stream) }
+            owed = left
+            if !node.core.link.isUsable { break }
+        }
+        if node.core.link.isUsable {
+            #expect(owed.isEmpty, "\(label): \(owed)")
+            for (stream, rest) in said {
+                // Whether the new identifiers of a Primary whose peer takes its leave still go out is a race.
+                let unexpected = rest.filter {
+                    if case .uuids = $0, node.state.connection == .tearDown { return false }
+                    return !$0.mayBeOvertaken
+                }
+                #expect(unexpected.isEmpty, "\(label): \(stream) \(unexpected)")
+            }
+        }
+    }
+
+    private func fails(_ index: Int) -> Bool {
+        let written: (UInt64, Sector)
+        switch packets[index] {
+        case .data(let head): written = (head.blockID, head.sector)
+        case .resyncDataReply(let head): written = (head.blockID, head.sector)
+        case .dataRequest(let request): written = (request.blockID, request.sector)
+        default: return false
+        }
+        for later in packets.indices where later > index && messages[later].sender == me {
+            switch packets[later] {
+            case .negativeAck(let ack) where (ack.blockID, ack.sector) == written: return node.state.disk.isUsable
+            case .negativeDataReply(let ack) where (ack.blockID, ack.sector) == written: return node.state.disk == .upToDate
+            case .dataReply(let head) where (head.blockID, head.sector) == written: return false
+            case .writeAck(let ack) where (ack.blockID, ack.sector) == written: return false
+            case .resyncWriteAck(let ack) where (ack.blockID, ack.sector) == written: return false
+            default: break
+            }
+        }
+        return false
+    }
+
+    private mutating func collect() {
+        for message in peer.take() {
+            switch message.packet {
+            // Liveness and hints come when they come.
+            case .ping, .pingAck, .unplugRemote: continue
+            default: said[message.stream]!.append(message.packet)
+            }
+        }
+    }
+
+    private func hear(_ packet: Packet, _ message: RecordedMessage) {
+        let bulk = packet.isBitmap ? 0 : message.bulkLength
+        let payload: [UInt64]? = bulk > 0 ? Array(repeating: 1, count: bulk / 512) : nil
+        node.receive(message.stream, VolumeNumber(message.volume), packet, payload)
+        peer.pass(.milliseconds(1))
+    }
+
+    /// Whether our core has said the same, after it was made to if it is an administrator or a client who decides.
+    private mutating func expect(_ packet: Packet, _ message: RecordedMessage, _ index: Int) -> Bool {
+        switch packet {
+        case .ping, .pingAck, .unplugRemote: return true
+        default: break
+        }
+        collect()
+        if take(packet, message.stream) { return true }
+        provoke(packet, index)
+        for _ in 0..<40 {
+            collect()
+            if take(packet, message.stream) { return true }
+            // A ping of ours may be what the rest waits for; its answer comes later in the recording.
+            peer.ack(.pingAck)
+            peer.pass(.milliseconds(100))
+        }
+        if case .uuids = packet, node.state.connection.isConnected {
+            owed.append((packet, message.stream, index))
+            return true
+        }
+        Issue.record(
+            """
+            \(label): message \(index) \(message.name) \(message.text)
+            we said: \(said[message.stream]!.prefix(3)) in \(node.state.summary)
+            \(node.logs.suffix(6).joined(separator: "\n"))
+            """)
+        return false
+    }
+
+    /// Takes the first thing said on a stream if it is of the same kind and means the same.
+    private mutating func take(_ packet: Packet, _ stream: StreamKind) -> Bool {
+        let format = WireTest.format101
+        // Bitmaps are compared by their end; acks and requests of a resync come in any order.
+        guard let position = said[stream]!.firstIndex(where: { $0.command(in: format) == packet.command(in: format) && isSame($0, packet) })
+        else { return false }
+        if position > 0, !packet.mayBeOvertaken { return false }
+        let ours = said[stream]!.remove(at: position)
+        learn(ours, packet)
+        return true
+    }
+
+    /// What we make up ourselves stands for what the kernel made up.
+    private mutating func learn(_ ours: Packet, _ theirs: Packet) {
+        switch (ours, theirs) {
+        case (.uuids(let own), .uuids(let set)):
+            note(own.identifiers.current, set.identifiers.current)
+            note(own.identifiers.bitmap, set.identifiers.bitmap)
+            note(own.identifiers.history0, set.identifiers.history0)
+        case (.syncUUID(let own), .syncUUID(let set)): note(own, set)
+        case (.data(let own), .data(let head)): blockIDs[head.blockID, default: []].append(own.blockID)
+        case (.dataRequest(let own), .dataRequest(let head)): blockIDs[head.blockID, default: []].append(own.blockID)
+        case (.trim(let own), .trim(let head)), (.zeroes(let own), .zeroes(let head)):
+            blockIDs[head.blockID, default: []].append(own.blockID)
+        case (.barrier(let own), .barrier(let number)): barriers[number] = own
+        default: break
+        }
+    }
+    private mutating func note(_ ours: UInt64, _ theirs: UInt64) {
+        if theirs > 4 { identifiers[theirs & ~1] = ours & ~1 }
+    }
+    private func ours(_ identifier: UInt64) -> UInt64 {
+        guard let known = identifiers[identifier & ~1] else { return identifier }
+        return known | identifier & 1
+    }
+
+    private mutating func takeBlockID(_ id: UInt64, final: Bool = true) -> UInt64 {
+        guard id != BlockID.syncer, let first = blockIDs[id]?.first else { return id }
+        if final { blockIDs[id]!.removeFirst() }
+        return first
+    }
+
+    /// What the other kernel said, in terms of what we said to it.
+    private mutating func translated(_ packet: Packet) -> Packet {
+        func echo(_ ack: BlockAck, final: Bool = true) -> BlockAck {
+            var ack = ack
+            ack.blockID = takeBlockID(ack.blockID, final: final)
+            return ack
+        }
+        switch packet {
+        case .uuids(var set):
+            set.identifiers.current = ours(set.identifiers.current)
+            set.identifiers.bitmap = ours(set.identifiers.bitmap)
+            set.identifiers.history0 = ours(set.identifiers.history0)
+            set.identifiers.history1 = ours(set.identifiers.history1)
+            return .uuids(set)
+        case .syncUUID(let identifier): return .syncUUID(ours(identifier))
+        case .receiveAck(let ack): return .receiveAck(echo(ack))
+        case .writeAck(let ack): return .writeAck(echo(ack))
+        case .resyncWriteAck(let ack): return .resyncWriteAck(echo(ack))
+        case .negativeAck(let ack): return .negativeAck(echo(ack))
+        case .negativeDataReply(let ack): return .negativeDataReply(echo(ack))
+        case .dataReply(var head):
+            head.blockID = takeBlockID(head.blockID)
+            return .dataReply(head)
+        case .barrierAck(let number, let count): return .barrierAck(number: barriers[number] ?? number, setSize: count)
+        default: return packet
+        }
+    }
+
+    /// Same kind is given; what must agree beyond that.
+    private func isSame(_ ours: Packet, _ theirs: Packet) -> Bool {
+        switch (ours, theirs) {
+        case (.state(let own), .state(let word)): own & 0x1ffff == word & 0x1ffff
+        case (.uuids(let own), .uuids(let set)):
+            (own.identifiers.bitmap == 0) == (set.identifiers.bitmap == 0) && own.flags == set.flags
+        case (.stateChangeReply(let own), .stateChangeReply(let code)): own == code
+        case (.connectionStateChangeReply(let own), .connectionStateChangeReply(let code)): own == code
+        case (.stateChangeRequest(let own), .stateChangeRequest(let request)): own == request
+        case (.connectionStateChangeRequest(let own), .connectionStateChangeRequest(let request)): own == request
+        case (.sizes(let own), .sizes(let sizes)):
+            own.diskSize == sizes.diskSize && own.currentSize == sizes.currentSize && own.maximumRequest == sizes.maximumRequest
+        case (.data(let own), .data(let head)):
+            own.range == head.range && own.flags.subtracting([.sync, .unplug, .fua]) == head.flags.subtracting([.sync, .unplug, .fua, .flush])
+        case (.trim(let own), .trim(let head)), (.zeroes(let own), .zeroes(let head)): own.range == head.range
+        case (.writeAck(let own), .writeAck(let ack)), (.receiveAck(let own), .receiveAck(let ack)),
+            (.negativeAck(let own), .negativeAck(let ack)), (.resyncWriteAck(let own), .resyncWriteAck(let ack)),
+            (.negativeDataReply(let own), .negativeDataReply(let ack)):
+            own.blockID == ack.blockID && own.sector == ack.sector && own.byteCount == ack.byteCount
+        case (.barrierAck(let own, let ownSize), .barrierAck(let number, let size)): own == number && ownSize == size
+        case (.resyncDataReply(let own), .resyncDataReply(let head)): own.range == head.range
+        case (.dataReply(let own), .dataReply(let head)): own.range == head.range && own.blockID == head.blockID
+        case (.resyncDataRequest(let own), .resyncDataRequest(let request)): own.range == request.range
+        default: true
+        }
+    }
+
+    private func submit(_ packet: Packet) {
+        switch packet {
+        case .data(let head):
+            let id = node.write(head.sector.value, 1, count: head.range.count, fua: head.flags.contains(.fua))
+            if node.replies[id]?.error != nil { Issue.record("\(label): write refused in \(node.state.summary)") }
+        case .trim(let head): _ = node.discard(head.sector.value, count: head.range.count, .trim)
+        case .zeroes(let head):
+            let kind: DiscardKind = head.flags.contains(.discard) ? .zeroMayUnmap : .zeroNoUnmap
+            _ = node.discard(head.sector.value, count: head.range.count, kind)
+        default: break
+        }
+    }
+
+    /// Does what the administrator or a client of the replaced kernel must have done.
+    private mutating func provoke(_ packet: Packet, _ index: Int) {
+        let volume = VolumeNumber(0)
+        switch packet {
+        case .stateChangeRequest(let request):
+            switch (request.mask, request.value) {
+            case (0x3, 0x1): _ = node.command(.primary(volume, force: false))
+            case (0x1e03, 0x1001): _ = node.command(.primary(volume, force: true))
+            case (0x1f0, 0xc0): _ = node.command(.invalidate(volume))
+            case (0x1f0, 0xb0): _ = node.command(.invalidateRemote(volume))
+            case (0x1e00, 0x400): _ = node.command(.detach(volume, force: false))
+            default: break
+            }
+        case .connectionStateChangeRequest: _ = node.command(.disconnect(force: false))
+        case .data, .trim, .zeroes:
+            // All that went into one epoch was on its way before any of it was complete.
+            node.holdsDisk = true
+            for later in packets.indices[index...] where messages[later].sender == me {
+                if case .barrier = packets[later] { break }
+                submit(packets[later])
+            }
+            node.releaseHeld()
+        case .dataRequest(let request): _ = node.read(request.sector.value, count: request.range.count)
+        case .barrier: _ = node.flush()
+        case .uuids(let set) where set.flags.contains(.skipInitialSync):
+            _ = node.command(.newCurrentUUID(volume, clearBitmap: true))
+        case .state(let word):
+            guard let wanted = VolumeState(word: word) else { return }
+            if wanted.role == .secondary, node.state.role == .primary { _ = node.command(.secondary(volume)) }
+            if wanted.pausedByUser, !node.state.pausedByUser { _ = node.command(.pauseSync(volume)) }
+            if !wanted.pausedByUser, node.state.pausedByUser { _ = node.command(.resumeSync(volume)) }
+            if wanted.disk == .failed, node.state.disk.isUsable { _ = node.command(.detach(volume, force: true)) }
+        case .sizes:
+            guard node.state.disk == .diskless else { return }
+            prepareDisk(index)
+            _ = node.attach(Self.diskOptions(label.components(separatedBy: " ")[0], onIOError))
+        case .syncParameters: _ = node.command(.diskOptions(volume, node.core.volumes[0].diskOptions))
+        default: break
+        }
+    }
+}
+
+extension Packet {
+    /// Completions of a disk, which come in any order, and requests whose pace is local.
+    fileprivate var mayBeOvertaken: Bool {
+        switch self {
+        case .writeAck, .receiveAck, .resyncWriteAck, .negativeAck, .dataReply, .resyncDataReply, .resyncDataRequest,
+            .barrier, .barrierAck, .syncParameters, .outOfSync:
+            true
+        default: false
+        }
+    }
+}
+
+extension TestNode {
+    /// Another disk of this size with fresh metadata.
+    func resize(to sectors: UInt64) {
+        deviceSectors = sectors
+        layout = try! MetadataLayout(.internal, deviceSectors: sectors)
+        data = Array(repeating: 0, count: Int(layout.usableSectors))
+        superblock = layout.freshSuperblock(deviceUUID: 1).encoded()
+        ring = []
+        for _ in 0..<layout.geometry.blocks { ring += ActivityLogTransaction.initialisedBlock() }
+        bitmap = Array(repeating: 0, count: Int(layout.bitmapSectors * 512))
+    }
+}
