@@ -229,6 +229,11 @@ extension Resource {
             let replication = ReplicationProtocol(rawValue: UInt8(truncatingIfNeeded: packet.replicationProtocol)),
             packet.replicationProtocol <= 3
         else { return connectionFailed(.protocolError) }
+        guard packet.integrityAlgorithm == link.options.dataIntegrityAlgorithm else {
+            // From its next packet on there would be digests where we expect data (`wire.md` 4.4, 7.9).
+            log(.error, nil, "peer data-integrity-alg \(packet.integrityAlgorithm) not supported")
+            return connectionFailed(.disconnecting)
+        }
         func mapped(_ value: UInt32) -> SplitBrainPolicyValue? {
             SplitBrainPolicyValue(rawValue: value == 5 ? 6 : value == 6 ? 5 : value)
         }

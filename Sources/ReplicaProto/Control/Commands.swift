@@ -216,12 +216,7 @@ extension Resource {
         if let problem = Self.problem(options) { return answer(id, problem) }
         link.options = options
         link.configuration?.options = options
-        if connected, link.version >= 100, changesAgreement || old.afterSplitBrain0Primaries != options.afterSplitBrain0Primaries
-            || old.afterSplitBrain1Primary != options.afterSplitBrain1Primary
-            || old.afterSplitBrain2Primaries != options.afterSplitBrain2Primaries
-        {
-            sendProtocol(update: true)
-        }
+        if connected, link.version >= 100 { sendProtocol(update: true) }
         if connected { for v in volumes.indices { sendSyncParameters(v) } }
         for v in volumes.indices { adoptResyncOptions(v) }
         answer(id, .success)

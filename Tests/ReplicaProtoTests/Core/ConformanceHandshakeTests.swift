@@ -309,4 +309,23 @@ import Testing
             #expect(sizes.maximumRequest == (version < 95 ? 32_768 : version < 100 ? 131_072 : 1_048_576))
         }
     }
+
+    // MARK: P_PROTOCOL_UPDATE
+
+    @Test func anUpdateToAnIntegrityAlgorithmThatWeLackEndsInStandAlone() {
+        let (node, peer) = SameData.connected()
+        var parameters = peer.protocolParameters()
+        parameters.integrityAlgorithm = "crc32c"
+        peer.say(.protocolUpdate(parameters))
+        #expect(node.state.connection == .standAlone)
+    }
+
+    @Test func anUpdateOfTheProtocolChangesWhatOurWritesAskFor() {
+        let (node, peer) = SameData.connected(primary: true)
+        var parameters = peer.protocolParameters()
+        parameters.replicationProtocol = 1
+        peer.say(.protocolUpdate(parameters))
+        let id = node.write(0, 1)
+        #expect(peer.writes.first?.flags == [] && node.replies[id] != nil)
+    }
 }
