@@ -254,23 +254,29 @@ enum HazardGuard {
 
     /// Z5: between the last ack of a resync block and the P_STATE that ends it lies a ping that was answered.
     static func checkEndOfResync(_ node: TestNode) {
-        var pingsSince = 0
+        var pings = 0
+        var isTarget = false
         var ends = 0
         for effect in node.trace {
             guard case .send(_, _, let packet, _) = effect else { continue }
             switch packet {
-            case .resyncWriteAck: pingsSince = 0
-            case .ping: pingsSince += 1
-            case .syncUUID: pingsSince = 0
+            case .resyncWriteAck, .negativeAck: pings = 0
+            case .ping: pings += 1
+            case .connectionFeatures: isTarget = false
             case .state(let word):
-                let state = VolumeState(word: word)
-                if state?.connection == .connected, state?.disk == .upToDate, state?.peerDisk == .upToDate, ends > 0 || pingsSince > 0 {
+                guard let state = VolumeState(word: word) else { continue }
+                if state.connection == .wfBitMapT {
+                    isTarget = true
+                    pings = 0
+                } else if isTarget, state.connection == .connected {
+                    #expect(pings > 0)
+                    isTarget = false
                     ends += 1
                 }
             default: break
             }
         }
-        #expect(ends > 0)
+        #expect(ends >= 2)
     }
 
     /// Z6, with the sender's packets as the truth.
