@@ -37,7 +37,7 @@ finish() {
     for node in "${nodes[@]}"; do
         [ -z "${namespace_of[$node]}" ] || ip netns del "${namespace_of[$node]}" 2>/dev/null
     done
-    if [ "${KEEP:-}" = 1 ]; then echo "left behind: $work" >&2; else rm -rf "$work"; fi
+    if [ "${KEEP:-}" = 1 ]; then echo "left behind: $work" >&2; else remove "$work"; fi
     exit "$status"
 }
 trap finish EXIT
@@ -45,6 +45,16 @@ trap 'failed_because="line $LINENO: $BASH_COMMAND"' ERR
 trap 'exit 130' INT
 trap 'exit 143' TERM
 set -E
+
+# remove DIRECTORY: whoever was just told to end may still write there.
+remove() {
+    local try
+    for ((try = 0; try < 100; try++)); do
+        rm -rf "$1" 2>/dev/null && return 0
+        sleep 0.02
+    done
+    echo "could not remove $1" >&2
+}
 
 evidence() {
     local node file
@@ -158,7 +168,8 @@ CONF
 
 # nodes_with SIZE [NET-OPTIONS [DISK-OPTIONS [MORE]]]: directories, sparse disks, configuration; nothing runs yet.
 declare -A disk_of=() address_of=()
-port=$((20000 + RANDOM % 20000))
+# Below the ports that the kernel gives to outgoing connections.
+port=$((20000 + RANDOM % 12000))
 nodes_with() {
     local node size=$1
     shift
