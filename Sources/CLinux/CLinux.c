@@ -83,6 +83,7 @@ int clinux_fallocate_zero_range(void) { return FALLOC_FL_ZERO_RANGE | FALLOC_FL_
 
 int clinux_exit_code(int wait_status) { return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1; }
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -120,7 +121,30 @@ void clinux_report_start(int descriptor, unsigned char status) {
     close(descriptor);
 }
 
+#include <linux/capability.h>
+#include <sys/resource.h>
+
+/// Whether the limit of locked memory does not count for this process (CAP_IPC_LOCK).
+static int may_lock_all(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+    memset(data, 0, sizeof data);
+    if (syscall(SYS_capget, &header, data) != 0) return 0;
+    return data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK) ? 1 : 0;
+}
+
+uint64_t clinux_locked_memory_limit(void) {
+    struct rlimit limit;
+    if (may_lock_all() || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return UINT64_MAX;
+    return limit.rlim_cur;
+}
+
 int clinux_lock_memory(void) {
+    // Locking what will be allocated later makes every allocation above the limit fail.
+    if (clinux_locked_memory_limit() != UINT64_MAX) {
+        errno = EPERM;
+        return -1;
+    }
 #ifdef MCL_ONFAULT
     return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 #else
@@ -162,4 +186,50 @@ int clinux_spawn_shell(const char *command, char *const environment[], int *proc
 
 int clinux_enable_ring(int ring) {
     return (int)syscall(SYS_io_uring_register, ring, IORING_REGISTER_ENABLE_RINGS, (void *)0, 0);
+}
+
+void clinux_build_date(char text[32]) {
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    // "Nov  1 2026"; clang takes it from SOURCE_DATE_EPOCH where that is set.
+    const char *date = __DATE__;
+    int month = 1;
+    for (int k = 0; k < 12; k++) {
+        if (strncmp(months + 3 * k, date, 3) == 0) month = k + 1;
+    }
+    int day = (date[4] == ' ' ? 0 : (date[4] - '0') * 10) + date[5] - '0';
+    snprintf(text, 32, "%.4s-%02d-%02d %s", date + 7, month, day, __TIME__);
+}
+
+int clinux_fork_watcher(int *end, int *log) {
+    int ends[2];
+    *end = -1;
+    if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+    pid_t child = fork();
+    if (child != 0) {
+        close(ends[0]);
+        if (child < 0) {
+            close(ends[1]);
+            return -1;
+        }
+        *end = ends[1];
+        return 1;
+    }
+    // Whoever ends the daemon by a signal to a whole group wants the watcher to see it end.
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    if (chdir("/") != 0) _exit(0);
+    // The lock, the starter's pipe and the terminal are not ours to hold. Both ends move out of the way first.
+    int pipe_end = fcntl(ends[0], F_DUPFD_CLOEXEC, 64);
+    int log_end = fcntl(*log, F_DUPFD_CLOEXEC, 64);
+    redirect(STDIN_FILENO, O_RDONLY);
+    redirect(STDOUT_FILENO, O_WRONLY);
+    redirect(STDERR_FILENO, O_WRONLY);
+    if (pipe_end < 0 || dup2(pipe_end, 3) < 0 || dup2(log_end < 0 ? STDERR_FILENO : log_end, 4) < 0) _exit(0);
+    syscall(SYS_close_range, 5, ~0u, 0);
+    prctl(PR_SET_NAME, "replicad-watch", 0, 0, 0);
+    *end = 3;
+    *log = 4;
+    return 0;
 }

@@ -64,10 +64,15 @@ package enum Daemon {
         signal(SIGPIPE, SIG_IGN)
         let log = Logger(label: settings.resource) { _ in LineLogHandler(label: "", descriptor: logDescriptor) }
         writePid(lock)
-        harden(log)
+        let persona = environment("REPLICA_PERSONA").flatMap { Persona($0) } ?? .v8411
+        let watch = CrashWatch(settings, run: run, persona: persona, log: logDescriptor)
         var configuration = LoopConfiguration(settings: settings, runDirectory: run, log: log)
+        configuration.persona = persona
+        configuration.helper = helperPath()
         configuration.hardens = true
+        configuration.memoryIsLocked = harden()
         let signals = clinux_signal_descriptor()
+        var endsWell = true
         do throws(SystemError) {
             var loop = try ResourceLoop(configuration, signals: signals)
             if ready >= 0 {
@@ -78,9 +83,10 @@ package enum Daemon {
                 }
                 clinux_report_start(ready, 0)
             }
-            loop.run()
+            endsWell = loop.run()
         } catch {
             log.error("can not start: \(error)")
+            watch.end()
             if ready >= 0 {
                 say("replicad: \(error)\n", to: 2)
                 clinux_report_start(ready, 1)
@@ -88,7 +94,8 @@ package enum Daemon {
             return 1
         }
         unlink("\(run)/\(settings.resource).pid")
-        return 0
+        watch.end()
+        return endsWell ? 0 : 1
     }
 
     // MARK: Before the start
@@ -133,7 +140,7 @@ package enum Daemon {
         return settings
     }
 
-    private static func readWhole(_ path: String) -> String? {
+    static func readWhole(_ path: String) -> String? {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
@@ -148,13 +155,27 @@ package enum Daemon {
     }
 
     /// One daemon per resource: the lock lives as long as the process, and passes to the child when it daemonises.
+    ///
+    /// A daemon that has just answered `down` removes the file while it still holds the lock: whoever is turned away
+    /// tries again for a moment, and a lock on a file that is gone is none.
     private static func lockPidFile(_ path: String) throws(Failure) -> Int32 {
-        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else { throw Failure(message: "\(path): \(SystemError.text(errno))") }
-        guard clinux_lock_range(descriptor, 0, 0) == 0 else {
-            throw Failure(message: errno == EAGAIN ? "already running" : "\(path): \(SystemError.text(errno))")
+        for _ in 0..<100 {
+            let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+            guard descriptor >= 0 else { throw Failure(message: "\(path): \(SystemError.text(errno))") }
+            let isLocked = clinux_lock_range(descriptor, 0, 0) == 0
+            let reason = errno
+            var mine = stat()
+            var named = stat()
+            if isLocked, fstat(descriptor, &mine) == 0, stat(path, &named) == 0, mine.st_ino == named.st_ino,
+                mine.st_dev == named.st_dev
+            {
+                return descriptor
+            }
+            close(descriptor)
+            guard isLocked || reason == EAGAIN else { throw Failure(message: "\(path): \(SystemError.text(reason))") }
+            usleep(20_000)
         }
-        return descriptor
+        throw Failure(message: "already running")
     }
 
     private static func writePid(_ descriptor: Int32) {
@@ -164,16 +185,26 @@ package enum Daemon {
     }
 
     /// A block device that needs memory to free memory is a deadlock. What is not permitted is done without.
-    private static func harden(_ log: Logger) {
-        if clinux_lock_memory() != 0 {
-            log.warning("memory is not locked (\(SystemError.text(errno))): under memory pressure writes may stall")
-        }
+    /// - Returns: whether memory is locked.
+    private static func harden() -> Bool {
+        let isLocked = clinux_lock_memory() == 0
         _ = clinux_set_io_flusher()
         let descriptor = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)
         if descriptor >= 0 {
             _ = write(descriptor, "-1000", 5)
             close(descriptor)
         }
+        return isLocked
+    }
+
+    /// `replctl` beside this program: what the log names as the helper that runs handlers.
+    private static func helperPath() -> String {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        let length = readlink("/proc/self/exe", &buffer, buffer.count)
+        let own = String(decoding: buffer[..<max(length, 0)], as: UTF8.self)
+        guard let slash = own.lastIndex(of: "/") else { return "replctl" }
+        let beside = own[...slash] + "replctl"
+        return access(String(beside), X_OK) == 0 ? String(beside) : "replctl"
     }
 
     private static func nodeName() -> String {

@@ -13,6 +13,13 @@ package struct LoopConfiguration: Sendable {
     package var buffers = BufferConfiguration()
     /// Locked memory, OOM score and the like: for the daemon, not for tests.
     package var hardens = false
+    /// False: the daemon asked for it and was refused.
+    package var memoryIsLocked = true
+    /// Whose texts the status file shows.
+    package var persona = Persona.v8411
+    /// What the log names as the program that runs handlers.
+    package var helper = "replctl"
+    package var stopping = StopLimits()
     package var log: Logger
 
     package init(settings: DaemonSettings, runDirectory: String, log: Logger) {
@@ -22,15 +29,27 @@ package struct LoopConfiguration: Sendable {
     }
 }
 
+/// How long an end by signal may take. Service managers kill after 90 s (`TimeoutStopSec`), which we don't want to need.
+package struct StopLimits: Sendable {
+    /// For clients to take the answers to what they have asked; after that their connections are closed.
+    package var clientSeconds = 10
+    /// For all of it; after that the process ends as in a crash, which the activity log covers.
+    package var seconds = 60
+
+    package init() {}
+}
+
 /// The only loop of a resource: completions -> events -> core -> effects -> submissions, on one thread, with one ring.
 ///
 /// A turn drains every completion; each becomes at most a few events, whose effects are carried out at once (which only
 /// queues submissions and bytes). Then every connection and stream with something to say gets one send, and one system
 /// call submits all of it and waits. After warm-up nothing is allocated per request.
 package struct ResourceLoop: ~Copyable {
-    let settings: DaemonSettings
+    var settings: DaemonSettings
     let runDirectory: String
     let log: Logger
+    let persona: Persona
+    let helper: String
     /// Minor numbers, from the settings and from `new-minor`.
     var minors: [(volume: VolumeNumber, minor: UInt32)]
 
@@ -57,7 +76,13 @@ package struct ResourceLoop: ~Copyable {
     private let signalDescriptor: Int32
     private let signalRecord: UnsafeMutableRawPointer
     private let wakeRecord: UnsafeMutablePointer<UInt64>
+    let stopLimits: StopLimits
     var isStopping = false
+    /// Moments of the end by signal: clients are cut off; everything is.
+    private var clientsEndAt = UInt64.max
+    private var stopsAt = UInt64.max
+    /// The end by signal did not come to an orderly one.
+    var endsBadly = false
     /// Ends the loop once what has been answered is sent, or at this moment at the latest.
     var endsAt: UInt64?
 
@@ -70,7 +95,17 @@ package struct ResourceLoop: ~Copyable {
             try ring.registerBuffers(pool.region)
             pool.isRegistered = true
         } catch {
-            configuration.log.warning("buffers are not registered with the kernel (\(error)): raise the limit of locked memory")
+            if configuration.memoryIsLocked {
+                configuration.log.warning("buffers are not registered with the kernel (\(error))")
+            }
+        }
+        if !configuration.memoryIsLocked {
+            // One cause, one warning: both ask for memory that stays.
+            let limit = clinux_locked_memory_limit()
+            let cause = limit == .max ? SystemError.text(ENOMEM) : "limit: \(limit / 1024) KiB"
+            let what = pool.isRegistered ? "memory is not locked" : "memory is not locked, buffers are not registered"
+            configuration.log.warning(
+                "\(what) (\(cause)): under memory pressure writes may stall; raise the limit of locked memory")
         }
         let run = configuration.runDirectory
         let resource = configuration.settings.resource
@@ -79,6 +114,9 @@ package struct ResourceLoop: ~Copyable {
         settings = configuration.settings
         runDirectory = run
         log = configuration.log
+        persona = configuration.persona
+        helper = configuration.helper
+        stopLimits = configuration.stopping
         minors = configuration.settings.volumes.map { ($0.volume, $0.minor) }
         var generator = SystemRandomNumberGenerator()
         core = Resource(
@@ -103,7 +141,9 @@ package struct ResourceLoop: ~Copyable {
     // MARK: The loop
 
     /// Serves until `down` has been answered or a signal has ended the resource.
-    package mutating func run() {
+    /// - Returns: false if it had to end without leaving everything in order.
+    @discardableResult
+    package mutating func run() -> Bool {
         ring.start()
         armClientAccept()
         armControlAccept()
@@ -116,9 +156,11 @@ package struct ResourceLoop: ~Copyable {
         removePublishedStatus()
         unlink("\(runDirectory)/\(settings.resource).nbd")
         unlink("\(runDirectory)/\(settings.resource).ctl")
+        return !endsBadly
     }
 
     private var isFinished: Bool {
+        if endsBadly { return true }
         guard let endsAt else { return false }
         return now.nanoseconds >= endsAt || !control.hasOutput
     }
@@ -161,7 +203,7 @@ package struct ResourceLoop: ~Copyable {
     /// Nanoseconds until something is due; nil if nothing is.
     private var waitingTime: UInt64? {
         var earliest = core.nextDeadline?.nanoseconds ?? .max
-        earliest = min(earliest, link.nextDeadline, handlers.nextDeadline, status.nextDeadline, endsAt ?? .max)
+        earliest = min(earliest, link.nextDeadline, handlers.nextDeadline, status.nextDeadline, endsAt ?? .max, nextStopDeadline)
         guard earliest != .max else { return nil }
         let moment = monotonicNanoseconds()
         return earliest > moment ? earliest - moment : 0
@@ -308,19 +350,47 @@ package struct ResourceLoop: ~Copyable {
 
     // MARK: Stopping
 
-    /// The orderly end: clients first, then everything that `down` does.
+    /// The orderly end: clients first, then everything that `down` does. Asked for again, clients are cut off at once.
     mutating func stop() {
-        guard !isStopping else { return }
+        if isStopping {
+            clientsEndAt = min(clientsEndAt, now.nanoseconds)
+            return
+        }
         isStopping = true
+        clientsEndAt = now.nanoseconds &+ UInt64(stopLimits.clientSeconds) &* 1_000_000_000
+        stopsAt = now.nanoseconds &+ UInt64(stopLimits.seconds) &* 1_000_000_000
         for index in 0..<ClientTable.connections { drainClient(index) }
     }
 
+    private var nextStopDeadline: UInt64 { isStopping ? min(clientsEndAt, stopsAt) : .max }
+
     private mutating func continueStopping() {
-        guard isStopping, control.stopCommand == nil else { return }
+        guard isStopping else { return }
+        if now.nanoseconds >= stopsAt {
+            return stopBadly("not in good order after \(stopLimits.seconds) s")
+        }
+        if now.nanoseconds >= clientsEndAt {
+            clientsEndAt = .max
+            var count = 0
+            for index in 0..<ClientTable.connections where clients.connections[index].phase != .free {
+                count += 1
+                closeClient(index)
+            }
+            if count > 0 { logLine(.warning, nil, "\(count) clients do not take their answers and are cut off") }
+            endClients()
+            settle()
+        }
+        guard control.stopCommand == nil else { return }
         for index in 0..<ClientTable.connections where clients.connections[index].phase != .free { return }
         let id = control.newCommand()
         control.stopCommand = id
         deliver(.commandReceived(id, .down))
         settle()
+    }
+
+    /// Ends as in a crash: what may differ is in the activity log, and the next attach reads it.
+    mutating func stopBadly(_ reason: String) {
+        logLine(.error, nil, "\(reason): ending as in a crash")
+        endsBadly = true
     }
 }

@@ -40,7 +40,10 @@ int clinux_exit_code(int wait_status);
 int clinux_daemonise(void);
 /// Ends the waiting parent with an exit status.
 void clinux_report_start(int descriptor, unsigned char status);
-/// Keeps everything that this process has and gets in memory, as it is touched. Returns 0, or -1 with errno set.
+/// Bytes that this process may lock; UINT64_MAX without limit.
+uint64_t clinux_locked_memory_limit(void);
+/// Keeps everything that this process has and gets in memory, as it is touched. Returns 0, or -1 with errno set (EPERM:
+/// there is a limit, above which allocations would fail).
 int clinux_lock_memory(void);
 /// A counter that wakes whoever reads it (eventfd), or -1 with errno set.
 int clinux_event_descriptor(void);
@@ -52,3 +55,9 @@ int clinux_spawn_shell(const char *command, char *const environment[], int *proc
 /// Enables an io_uring that was set up disabled, for the calling thread (IORING_REGISTER_ENABLE_RINGS; liburing 2.3
 /// declares the call and does not export it). Returns 0, or -1 with errno set.
 int clinux_enable_ring(int ring);
+/// When this library was compiled: `2026-11-21 09:30:00`.
+void clinux_build_date(char text[32]);
+/// Forks a process that watches this one by a pipe. Returns 1 here, with the writing end, which says by a byte that all is
+/// well and by its closing that we died; 0 in the new process, with the reading end and the log, everything else closed
+/// and signals to end ignored; -1 if that is not possible. Call before any thread exists.
+int clinux_fork_watcher(int *end, int *log);

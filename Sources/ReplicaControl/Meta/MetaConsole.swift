@@ -85,7 +85,9 @@ package struct MetaHost {
         MetaHost(
             name: environment("REPLICA_NODE") ?? hostName(), now: { time(nil) },
             randomUUID: { UInt64.random(in: 8...UInt64.max) & ~1 },
-            libraryDirectory: environment("REPLICA_LIB_DIR") ?? "/var/lib/replica", lockDirectory: "/var/lock",
+            // A node with a run-time directory of its own is one of several on this machine.
+            libraryDirectory: environment("REPLICA_LIB_DIR") ?? environment("REPLICA_RUN_DIR").map { $0 + "/lib" }
+                ?? "/var/lib/replica", lockDirectory: "/var/lock",
             physicalVolumeSectors: askLVM)
     }
 

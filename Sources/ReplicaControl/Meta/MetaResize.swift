@@ -32,6 +32,7 @@ extension MetaTool {
         var text = "\(device.size)\t\(device.path)\n"
         if superblock.deviceUUID != 0 { text += "uuid:\t\(GenerationText.hex(superblock.deviceUUID, digits: 16))\n" }
         let temporary = path + ".new"
+        if let slash = host.libraryDirectory.lastIndex(of: "/") { mkdir(String(host.libraryDirectory[..<slash]), 0o755) }
         mkdir(host.libraryDirectory, 0o755)
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else {

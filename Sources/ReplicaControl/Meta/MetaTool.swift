@@ -78,11 +78,13 @@ package struct MetaTool {
         var layout: MetadataLayout
     }
 
-    /// Takes the lock that drbdmeta takes for a minor, waiting up to a second for it.
+    /// Takes the lock that drbdmeta takes for a minor, waiting up to a second for it. It is drbdmeta's own courtesy: what
+    /// protects the metadata is that the device is held exclusively, so who may not have the file does without.
     private func lockMinor() throws(MetaFailure) -> Int32? {
         guard let minor = arguments.minor else { return nil }
         let path = "\(host.lockDirectory)/drbd-147-\(minor)"
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        if descriptor < 0, errno == EACCES || errno == ENOENT || errno == EROFS { return nil }
         guard descriptor >= 0 else { throw MetaFailure(20, "open(\(path)) failed: \(errorText(errno))") }
         var request = flock()
         request.l_type = Int16(F_WRLCK)

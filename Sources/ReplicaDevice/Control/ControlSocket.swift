@@ -11,6 +11,7 @@ import ReplicaProto
 /// | `proc`        | the text of the status file, for this resource alone           |
 /// | `counters`    | work done so far                                               |
 /// | `version`     | the version of this daemon                                     |
+/// | `settings`    | reads RUN/RES.settings again: handlers, names, paths           |
 ///
 /// A line that cannot be read is answered with code 162 (Invalid configuration request) and what is wrong with it.
 struct ControlTable: ~Copyable {
@@ -148,6 +149,7 @@ extension ResourceLoop {
             answerControl(index, CommandAnswer(code: 0, text: resourceStatus().text))
         case "proc": answerControl(index, CommandAnswer(code: 0, text: ownStatusText()))
         case "counters": answerControl(index, CommandAnswer(code: 0, text: counters.text(enters: ring.enters)))
+        case "settings": answerControl(index, readSettingsAgain())
         case "version": answerControl(index, CommandAnswer(code: 0, text: productVersion + "\n"))
         default:
             do throws(ControlCommandError) {
@@ -168,6 +170,26 @@ extension ResourceLoop {
         }
     }
 
+    /// What the configuration says of handlers and names has changed.
+    private mutating func readSettingsAgain() -> CommandAnswer {
+        let path = "\(runDirectory)/\(settings.resource).settings"
+        guard let text = Daemon.readWhole(path) else {
+            return CommandAnswer(code: ControlTable.invalidRequest, text: "\(path): \(SystemError.text(errno))")
+        }
+        do throws(DaemonSettingsError) {
+            var new = try DaemonSettings(parsing: text)
+            guard new.resource == settings.resource else {
+                return CommandAnswer(
+                    code: ControlTable.invalidRequest, text: "\(path) is about resource '\(new.resource)'")
+            }
+            new.node = settings.node
+            settings = new
+            return .success
+        } catch {
+            return CommandAnswer(code: ControlTable.invalidRequest, text: "\(path): \(error.message)")
+        }
+    }
+
     // MARK: Answers
 
     mutating func answerCommand(_ id: CommandID, _ answer: CommandAnswer) {
@@ -183,9 +205,8 @@ extension ResourceLoop {
             if answer.code >= 0 && answer.code < 100 {
                 endsAt = now.nanoseconds &+ 1_000_000_000
             } else {
-                logLine(.error, nil, "can not end in good order (\(answer.code)): \(answer.text)")
-                isStopping = false
-                control.stopCommand = nil
+                let text = CommandErrorText.text(answer.code) ?? ""
+                stopBadly("can not go down (\(answer.code) \(text)\(answer.text.isEmpty ? "" : ": ")\(answer.text))")
             }
         } else if isDown, answer.code >= 0, answer.code < 100 {
             endsAt = now.nanoseconds &+ 1_000_000_000

@@ -7,9 +7,13 @@ import ReplicaProto
 struct HandlerRuns {
     struct Run {
         var id: HandlerID
+        /// Handler and object, as log analysers know them: `fence-peer r0`, `split-brain minor-0`.
+        var call: String
+        var volume: VolumeNumber?
         var process: pid_t
         /// Becomes readable when the process ends.
         var descriptor: Int32
+        var limitSeconds: Int
         var deadline: UInt64
         var generation: UInt32
     }
@@ -27,6 +31,8 @@ extension ResourceLoop {
             later(.handlerFinished(id, status: 0))
             return
         }
+        let call = "\(name.rawValue) \(volume.map { "minor-\(minor(of: $0))" } ?? settings.resource)"
+        logLine(.info, volume, "helper command: \(helper) \(call)")
         guard let process = spawnShell(handler.commandLine, environment(volume)) else {
             later(.handlerFinished(id, status: nil))
             return
@@ -37,7 +43,7 @@ extension ResourceLoop {
         handlers.nextGeneration &+= 1
         handlers.runs.append(
             HandlerRuns.Run(
-                id: id, process: process, descriptor: descriptor,
+                id: id, call: call, volume: volume, process: process, descriptor: descriptor, limitSeconds: limit,
                 deadline: limit == 0 ? .max : now.nanoseconds &+ UInt64(limit) &* 1_000_000_000, generation: generation))
         let token = SubmissionToken(.handler, index: 0, generation: generation)
         let entry = ring.entry(token)
@@ -52,6 +58,9 @@ extension ResourceLoop {
         let reaped = waitpid(run.process, &status, 0)
         close(run.descriptor)
         let code = reaped == run.process ? clinux_exit_code(status) : -1
+        logLine(
+            code == 0 ? .info : .warning, run.volume,
+            "helper command: \(helper) \(run.call) exit code \(status >> 8 & 0xFF) (0x\(String(status, radix: 16)))")
         deliver(.handlerFinished(run.id, status: code < 0 ? nil : code))
     }
 
@@ -59,7 +68,10 @@ extension ResourceLoop {
     mutating func checkHandlerDeadlines() {
         for k in handlers.runs.indices where handlers.runs[k].deadline <= now.nanoseconds {
             handlers.runs[k].deadline = .max
-            logLine(.error, nil, "handler runs for more than \(settings.handlerTimeoutSeconds) s and is killed")
+            logLine(
+                .error, handlers.runs[k].volume,
+                "helper command: \(helper) \(handlers.runs[k].call) did not terminate within "
+                    + "\(handlers.runs[k].limitSeconds) seconds and is killed")
             kill(-handlers.runs[k].process, SIGKILL)
         }
     }
@@ -75,6 +87,7 @@ extension ResourceLoop {
             "DRBD_PEER=\(settings.peers.first ?? "")", "DRBD_PEERS=\(settings.peers.joined(separator: " "))",
             "REPLICA_RUN_DIR=\(runDirectory)", "REPLICA_NODE=\(settings.node)",
         ]
+        if persona != .v8411 { result.append("REPLICA_PERSONA=\(persona.version)") }
         if let remote = core.status(at: now).lazy.compactMap(\.connection).first?.remote {
             result.append("DRBD_PEER_AF=\(remote.family)")
             result.append("DRBD_PEER_ADDRESS=\(remote.host)")

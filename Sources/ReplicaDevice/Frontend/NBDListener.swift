@@ -111,7 +111,9 @@ extension ResourceLoop {
     mutating func clientAccepted(_ result: Int32) {
         clients.isAccepting = false
         if result >= 0 {
-            if let index = (0..<ClientTable.connections).first(where: { clients.connections[$0].phase == .free }) {
+            if !isStopping,
+                let index = (0..<ClientTable.connections).first(where: { clients.connections[$0].phase == .free })
+            {
                 let connection = clients.connections + index
                 connection.pointee.phase = .handshake
                 connection.pointee.descriptor = result

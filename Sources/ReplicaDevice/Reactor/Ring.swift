@@ -28,12 +28,20 @@ struct Ring: ~Copyable {
         var wanted = basic | UInt32(IORING_SETUP_SUBMIT_ALL)
         if configuration.singleIssuer { wanted |= UInt32(IORING_SETUP_SINGLE_ISSUER) }
         if configuration.deferTaskRun { wanted |= UInt32(IORING_SETUP_SINGLE_ISSUER) | UInt32(IORING_SETUP_DEFER_TASKRUN) }
-        var result: Int32 = -EINVAL
-        for flags in [wanted, basic] where result == -EINVAL {
-            var parameters = io_uring_params()
-            parameters.flags = flags
-            parameters.cq_entries = configuration.completionEntries
-            result = io_uring_queue_init_params(configuration.entries, memory, &parameters)
+        // The kernel may count queues as locked memory: where the limit is low, shorter ones have to do.
+        var entries = configuration.entries
+        var completionEntries = configuration.completionEntries
+        var result: Int32 = -ENOMEM
+        while result == -ENOMEM, entries >= 32 {
+            result = -EINVAL
+            for flags in [wanted, basic] where result == -EINVAL {
+                var parameters = io_uring_params()
+                parameters.flags = flags
+                parameters.cq_entries = completionEntries
+                result = io_uring_queue_init_params(entries, memory, &parameters)
+            }
+            entries /= 4
+            completionEntries /= 4
         }
         guard result == 0 else {
             memory.deallocate()
