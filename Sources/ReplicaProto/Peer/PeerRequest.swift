@@ -33,6 +33,8 @@ struct PeerRequest {
     var flags: DataFlags = []
     /// Receive epoch that it counts in; for a resync write, the run of the resync.
     var epoch: UInt64 = 0
+    /// Of an application write: what it goes to the disk with (`ReceiveEpochs`).
+    var group: UInt64 = 0
     /// Which connection it came through; the answer is dropped if that one is gone.
     var connection: UInt32 = 0
     var transaction: UInt64 = 0

@@ -49,10 +49,13 @@ extension Resource {
         peerRequests[p].flags = effectiveFlags(flags)
         peerRequests[p].connection = link.instance
         peerRequests[p].epoch = receiveEpochs.current.id
-        receiveEpochs.current.unfinished += 1
+        peerRequests[p].group = receiveEpochs.admit()
         volumes[v].counters.unacknowledged += 1
         if peerRequests[p].flags.contains(.sendReceiveAck) {
             sendBlockAck(v, p) { .receiveAck($0) }
+        }
+        if peerRequests[p].flags.contains(.sendReceiveAck) || !peerRequests[p].flags.contains(.sendWriteAck) {
+            receiveEpochs.answer(epoch: peerRequests[p].epoch, group: peerRequests[p].group)
         }
         if !volumes[v].state.peerDisk.isThere {
             // Our disk is the only one: the block is out of sync as soon as the peer gets a disk back.
@@ -60,6 +63,7 @@ extension Resource {
             peerRequests[p].flags.remove(.maySetInSync)
         }
         proceedPeer(p)
+        if receiveEpochs.hasWaitingGroup { advanceEpochs() }
     }
 
     /// Below v100 the ack that is wanted follows from the connection's protocol (`wire.md` 7.2).
@@ -120,7 +124,7 @@ extension Resource {
     /// Starts the disk work of one peer request if nothing holds it back.
     func mayStart(_ p: Int32) -> Bool {
         let request = peerRequests[p]
-        if request.isApplicationWrite, writeOrdering != .none, request.epoch != receiveEpochs.oldest.id { return false }
+        if isHeldByOrdering(p) { return false }
         var earlier = request.previous
         while earlier >= 0 {
             let other = peerRequests[earlier]
@@ -196,17 +200,17 @@ extension Resource {
         while p >= 0 {
             let next = peerRequests[p].next
             if peerRequests[p].stage != .running {
-                // Epochs ascend along the list: behind the first write that has to wait for its epoch all have to.
-                if peerRequests.waitingOutsideEpochs == 0, isHeldByEpoch(p) { return }
+                // Groups ascend along the list: behind the first write that has to wait for its group all have to.
+                if peerRequests.waitingOutsideEpochs == 0, isHeldByOrdering(p) { return }
                 if peerRequests[p].volume == v { proceedPeer(p) }
             }
             p = next
         }
     }
 
-    private func isHeldByEpoch(_ p: Int32) -> Bool {
+    private func isHeldByOrdering(_ p: Int32) -> Bool {
         peerRequests[p].isApplicationWrite && writeOrdering != .none && peerRequests[p].connection == link.instance
-            && peerRequests[p].epoch != receiveEpochs.oldest.id
+            && peerRequests[p].group > receiveEpochs.runningGroup
     }
 
     // MARK: Completion
@@ -240,7 +244,8 @@ extension Resource {
         let isCurrent = request.connection == link.instance
         peerRequests.free(p)
         if request.isApplicationWrite, isCurrent {
-            receiveEpochs.finishWrite(of: request.epoch)
+            receiveEpochs.answer(epoch: request.epoch, group: request.group)
+            receiveEpochs.finishWrite(epoch: request.epoch, group: request.group)
             advanceEpochs()
         }
         if error != nil { localIOFailed(v) }
@@ -298,35 +303,52 @@ extension Resource {
         advanceEpochs()
     }
 
-    /// Acknowledges finished epochs in order; flushes before, if write ordering says so.
+    /// Lets the next group of writes go and acknowledges finished epochs in order, once the running group is as safe as
+    /// the write ordering method demands.
     mutating func advanceEpochs() {
-        while receiveEpochs.oldest.isClosed, receiveEpochs.oldest.unfinished == 0 {
-            if receiveEpochs.oldest.isFlushing {
-                guard receiveEpochs.oldest.flushesPending == 0 else { return }
-            } else if writeOrdering == .flush, mutation != .ackBarrierBeforeFlush {
-                receiveEpochs.oldest.isFlushing = true
-                for v in volumes.indices where volumes[v].hasDisk {
-                    receiveEpochs.oldest.flushesPending += 1
-                    volumes[v].localPending += 1
-                    emit(.flushDisk(volumes[v].number, .epoch(receiveEpochs.oldest.id)))
+        while true {
+            if receiveEpochs.isFlushing {
+                guard receiveEpochs.flushesPending == 0 else { return }
+                receiveEpochs.isFlushing = false
+            } else {
+                let hasEnded = receiveEpochs.runningGroupHasEnded
+                guard hasEnded && receiveEpochs.hasWaitingGroup
+                    || receiveEpochs.oldestIsComplete && (hasEnded || writeOrdering == .none)
+                else { return }
+                if writeOrdering == .flush, mutation != .ackBarrierBeforeFlush {
+                    startEpochFlush()
+                    continue
                 }
-                guard receiveEpochs.oldest.flushesPending == 0 else { return }
             }
-            let epoch = receiveEpochs.oldest
-            receiveEpochs.removeOldest()
-            send(.meta, nil, .barrierAck(number: epoch.barrier, setSize: epoch.writes))
+            while receiveEpochs.oldestIsComplete {
+                let epoch = receiveEpochs.oldest
+                receiveEpochs.removeOldest()
+                send(.meta, nil, .barrierAck(number: epoch.barrier, setSize: epoch.writes))
+            }
+            guard receiveEpochs.runningGroupHasEnded else { return }
+            receiveEpochs.leaveRunningGroup()
             for v in volumes.indices { retryLater(v) }
         }
     }
 
-    mutating func epochFlushed(_ v: Int, _ epoch: UInt64, _ error: DiskError?) {
+    private mutating func startEpochFlush() {
+        receiveEpochs.isFlushing = true
+        receiveEpochs.sealRunningGroup()
+        for v in volumes.indices where volumes[v].hasDisk {
+            receiveEpochs.flushesPending += 1
+            volumes[v].localPending += 1
+            emit(.flushDisk(volumes[v].number, .epoch(receiveEpochs.runningGroup)))
+        }
+    }
+
+    mutating func epochFlushed(_ v: Int, _ group: UInt64, _ error: DiskError?) {
         volumes[v].localPending -= 1
         if let error {
             log(.warning, v, "local disk flush failed with status -\(error.code)")
             writeOrdering = min(writeOrdering, .drain)
         }
-        if receiveEpochs.oldest.id == epoch, receiveEpochs.oldest.isFlushing {
-            receiveEpochs.oldest.flushesPending -= 1
+        if receiveEpochs.runningGroup == group, receiveEpochs.isFlushing {
+            receiveEpochs.flushesPending -= 1
             advanceEpochs()
         }
         diskMayBeIdle(v)

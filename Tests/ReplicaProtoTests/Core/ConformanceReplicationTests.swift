@@ -50,20 +50,81 @@ import Testing
         node.holdsDisk = true
         peer.write(0, 1)
         peer.write(8, 2)
+        node.releaseOne()
         peer.say(.barrier(number: 0x0700_0000))
         peer.write(16, 3)
         peer.say(.barrier(number: 0x0800_0000))
-        // The second epoch waits for the first.
-        let submitted = node.count { if case .writeDisk = $0 { true } else { false } }
-        #expect(submitted == 2 && node.sent.isEmpty)
+        // The second epoch may depend on the write that is answered: it waits for the first.
+        #expect(node.count(where: isDiskWrite) == 2 && peer.commands(.meta) == [.writeAck])
         node.releaseHeld()
         #expect(peer.commands(.meta) == [.writeAck, .writeAck, .barrierAck, .writeAck, .barrierAck])
         #expect(node.sent[2].packet == .barrierAck(number: 0x0700_0000, setSize: 2))
         #expect(node.sent[4].packet == .barrierAck(number: 0x0800_0000, setSize: 1))
-        let flushed = node.count { if case .flushDisk(_, .epoch) = $0 { true } else { false } }
-        #expect(flushed == (flushes ? 2 : 0))
+        #expect(node.count(where: isEpochFlush) == (flushes ? 2 : 0))
         #expect(node.core.openWork() == [])
     }
+
+    @Test("item 35: epochs that came unanswered go to the disk together, and are flushed together", arguments: [true, false])
+    func item35UnansweredEpochs(flushes: Bool) {
+        var disk = SameData.quickDisk
+        disk.diskFlushes = flushes
+        let (node, peer) = SameData.connected(disk: disk)
+        node.holdsDisk = true
+        peer.write(0, 1)
+        peer.say(.barrier(number: 1))
+        peer.write(8, 2)
+        peer.say(.barrier(number: 2))
+        peer.write(16, 3)
+        #expect(node.count(where: isDiskWrite) == 3)
+        // The first answer ends it: what comes now may depend on that write, whatever epoch it counts in.
+        node.releaseOne()
+        peer.write(24, 4)
+        peer.say(.barrier(number: 3))
+        peer.write(32, 5)
+        #expect(node.count(where: isDiskWrite) == 3)
+        node.releaseOne()
+        #expect(node.count(where: isDiskWrite) == 3 && node.count(where: isEpochFlush) == 0)
+        node.releaseOne()
+        if flushes {
+            #expect(node.count(where: isEpochFlush) == 1 && node.count(where: isDiskWrite) == 3)
+            // What comes during the flush waits for the next.
+            peer.write(40, 6)
+            #expect(peer.commands(.meta) == [.writeAck, .writeAck, .writeAck])
+            node.releaseOne()
+        } else {
+            peer.write(40, 6)
+        }
+        #expect(node.count(where: isDiskWrite) == 6)
+        // Epoch 3 still has a write on its way.
+        #expect(peer.commands(.meta) == [.writeAck, .writeAck, .writeAck, .barrierAck, .barrierAck])
+        node.releaseHeld()
+        #expect(peer.commands(.meta).suffix(4) == [.writeAck, .writeAck, .writeAck, .barrierAck])
+        #expect(node.count(where: isEpochFlush) == (flushes ? 2 : 0))
+        #expect(node.sent.last?.packet == .barrierAck(number: 3, setSize: 2))
+    }
+
+    @Test("item 35: under A and B a write may be complete at the sender once it has arrived", arguments: [ReplicationProtocol.a, .b])
+    func item35EpochsOfEarlyAnswers(replication: ReplicationProtocol) {
+        let (node, peer) = SameData.connected(options(replication))
+        let flags: DataFlags = replication == .b ? [.sendReceiveAck] : []
+        node.holdsDisk = true
+        for epoch in UInt32(1)...3 {
+            peer.write(UInt64(epoch) * 8, 1, flags: flags)
+            peer.say(.barrier(number: epoch))
+            #expect(node.count(where: isDiskWrite) == 1)
+        }
+        node.releaseOne()
+        #expect(node.count(where: isDiskWrite) == 1 && node.count(where: isEpochFlush) == 1)
+        node.releaseOne()
+        #expect(node.count(where: isDiskWrite) == 2)
+        #expect(peer.commands(.meta).filter { $0 == .barrierAck }.count == 1)
+        node.releaseHeld()
+        #expect(peer.commands(.meta).filter { $0 == .barrierAck }.count == 3)
+        #expect(node.count(where: isDiskWrite) == 3 && node.count(where: isEpochFlush) == 3)
+    }
+
+    private func isDiskWrite(_ effect: Effect) -> Bool { if case .writeDisk = effect { true } else { false } }
+    private func isEpochFlush(_ effect: Effect) -> Bool { if case .flushDisk(_, .epoch) = effect { true } else { false } }
 
     @Test func item35EmptyEpochsOweNothing() {
         let (node, peer) = SameData.connected()
@@ -129,9 +190,10 @@ import Testing
     @Test func theDiskThatFailsUnderWaitingWritesRefusesThem() {
         let (node, peer) = SameData.connected()
         node.holdsDisk = true
-        peer.write(0, 1, id: 1)
+        // Under B the first may be complete at the sender, so the second has to wait for it.
+        peer.write(0, 1, id: 1, flags: .sendReceiveAck)
         peer.say(.barrier(number: 1))
-        peer.write(8, 2, id: 2)
+        peer.write(8, 2, id: 2, flags: .sendReceiveAck)
         peer.say(.dataRequest(BlockRequest(sector: Sector(0), blockID: 3, byteCount: 4096)))
         peer.say(.barrier(number: 2))
         _ = node.command(.detach(VolumeNumber(0), force: true))

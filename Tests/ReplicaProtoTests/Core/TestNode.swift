@@ -109,6 +109,9 @@ final class TestNode {
         if holdsAuthentication { held.append(event) } else { core.handle(event, at: now, into: &queue) }
     }
 
+    /// Lets the oldest operation that is held end.
+    func releaseOne() { feed(held.removeFirst()) }
+
     func releaseHeld() {
         holdsDisk = false
         holdsMetadata = false
