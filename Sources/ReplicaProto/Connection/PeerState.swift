@@ -206,7 +206,12 @@ extension Resource {
     private mutating func applyPeerChange(_ v: Int, _ request: StateChangeRequest) -> StateChangeResult {
         let change = StateChange(request).mirrored()
         let old = volumes[v].state
-        guard change.applied(to: old) != nil else { return .peerTooOld }
+        guard let wanted = change.applied(to: old) else { return .peerTooOld }
+        if wanted.connection.isVerifying, !old.connection.isVerifying {
+            // Not built yet: what would follow are packets that we don't answer.
+            let verdict = judge(v) { $0 = wanted }
+            return verdict.isSuccess ? .peerTooOld : verdict
+        }
         volumes[v].obeysPeer = true
         let result = requestState(v) { state in
             if let changed = change.applied(to: state) { state = changed }

@@ -20,7 +20,7 @@ extension Resource {
             clusterChange != nil || !demotions.isEmpty || promotionsRunning > 0 || fencing != nil
                 || link.phase == .closing || (link.phase == .cleanup && link.afterCleanup == .standAlone)
         case .newMinor, .deleteMinor, .diskOptions, .netOptions, .resourceOptions, .pauseSync, .resumeSync, .suspendIO,
-            .resumeIO, .waitConnect, .waitSync:
+            .resumeIO, .verify, .resize, .waitConnect, .waitSync:
             false
         }
     }
@@ -126,6 +126,8 @@ extension Resource {
                 core.answer(id, .success)
             }
         case .resumeIO(let number): withVolume(id, number) { core, v in core.resumeIO(id, v) }
+        case .verify(let number, _, _): withVolume(id, number) { core, v in core.verify(id, v) }
+        case .resize(let number, _): withVolume(id, number) { core, v in core.resize(id, v) }
         case .waitConnect(let number, let times):
             withVolume(id, number) { core, v in core.wait(id, v, times, forSync: false) }
         case .waitSync(let number, let times):
@@ -343,6 +345,22 @@ extension Resource {
         }
         setState(v) { $0.peerDisk = .inconsistent }
         setWholeBitmap(v, .alone(id))
+    }
+
+    /// Not built yet: what would be refused anyway is refused with its own reason, the rest with this one.
+    private mutating func verify(_ id: CommandID, _ v: Int) {
+        let verdict = judge(v) { $0.connection = .verifyS }
+        guard verdict.isSuccess else { return answer(id, code(verdict)) }
+        answer(id, CommandAnswer(code: 137, text: "online verify is not supported by this version"))
+    }
+
+    /// Not built yet, as `verify`.
+    private mutating func resize(_ id: CommandID, _ v: Int) {
+        let state = volumes[v].state
+        guard state.disk.isUsable else { return answer(id, CommandAnswer(code: 138)) }
+        guard state.connection <= .connected else { return answer(id, CommandAnswer(code: 130)) }
+        guard state.role == .primary || state.peerRole == .primary else { return answer(id, CommandAnswer(code: 131)) }
+        answer(id, CommandAnswer(code: 137, text: "online resize is not supported by this version: down, grow, up"))
     }
 
     private mutating func pause(_ id: CommandID, _ v: Int) {

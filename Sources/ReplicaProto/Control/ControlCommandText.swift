@@ -35,6 +35,7 @@ package enum ControlCommandError: Error, Equatable, Sendable {
 ///     connect r0 ipv4:10.0.0.1:7788 ipv4:10.0.0.2:7788 --OPTION=VALUE...     disconnect r0 [--force]
 ///     disk-options VOLUME ...          net-options r0 ...          resource-options r0 ...
 ///     primary VOLUME [--force]         secondary|invalidate|... VOLUME       down r0
+///     verify VOLUME [--start=SECTOR] [--stop=SECTOR]               resize VOLUME [--size=SECTORS]
 ///     wait-connect VOLUME [--wfc-timeout=S] [--degr-wfc-timeout=S] [--outdated-wfc-timeout=S] [--wait-after-sb]
 extension ControlCommand {
     /// The line, without line feed.
@@ -71,6 +72,9 @@ extension ControlCommand {
         case .resumeSync(let volume): ["resume-sync", volume.text]
         case .suspendIO(let volume): ["suspend-io", volume.text]
         case .resumeIO(let volume): ["resume-io", volume.text]
+        case .verify(let volume, let start, let stop):
+            ["verify", volume.text] + sectors("start", start == 0 ? nil : start) + sectors("stop", stop)
+        case .resize(let volume, let size): ["resize", volume.text] + sectors("size", size == 0 ? nil : size)
         case .waitConnect(let volume, let times): ["wait-connect", volume.text] + times.words
         case .waitSync(let volume, let times): ["wait-sync", volume.text] + times.words
         case .down: ["down", resource]
@@ -163,6 +167,13 @@ extension ControlCommand {
         case "resume-sync": self = .resumeSync(try arguments.onlyVolume())
         case "suspend-io": self = .suspendIO(try arguments.onlyVolume())
         case "resume-io": self = .resumeIO(try arguments.onlyVolume())
+        case "verify":
+            try arguments.expect(1, "VOLUME")
+            let start = try arguments.takeSectors("start") ?? 0
+            self = .verify(try arguments.volume(0), start: start, stop: try arguments.takeSectors("stop"))
+        case "resize":
+            try arguments.expect(1, "VOLUME")
+            self = .resize(try arguments.volume(0), sectors: try arguments.takeSectors("size") ?? 0)
         case "wait-connect":
             try arguments.expect(1, "VOLUME")
             self = .waitConnect(try arguments.volume(0), try arguments.takeWaitTimes())
@@ -256,6 +267,18 @@ private struct CommandArguments {
         return result
     }
 
+    mutating func takeSectors(_ name: String) throws(ControlCommandError) -> UInt64? {
+        var result: UInt64?
+        for option in options where option.name == name {
+            do {
+                let shape = OptionShape(name, .number(0...(1 << 41), .sectors), .must)
+                if case .number(let number) = try shape.value(parsing: option.value) { result = UInt64(number) }
+            } catch { throw .badOption(error) }
+        }
+        options.removeAll { $0.name == name }
+        return result
+    }
+
     mutating func takeWaitTimes() throws(ControlCommandError) -> WaitTimes {
         WaitTimes(
             wfc: try takeSeconds("wfc-timeout"), degraded: try takeSeconds("degr-wfc-timeout"),
@@ -278,6 +301,8 @@ private struct CommandArguments {
 }
 
 private func option(_ name: String, _ isSet: Bool) -> [String] { isSet ? ["--" + name] : [] }
+
+private func sectors(_ name: String, _ value: UInt64?) -> [String] { value.map { ["--\(name)=\($0)"] } ?? [] }
 
 private func options<Settings>(
     _ settings: Settings, _ defaults: Settings, _ table: [OptionField<Settings>]
