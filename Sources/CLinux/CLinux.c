@@ -67,6 +67,14 @@ int clinux_signal_descriptor(void) {
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
+int clinux_termination_descriptor(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    if (sigprocmask(SIG_BLOCK, &set, 0) != 0) return -1;
+    return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
 uint32_t clinux_signal_number(const void *record) {
     struct signalfd_siginfo information;
     memcpy(&information, record, sizeof information);

@@ -71,16 +71,21 @@ final class TestNode: Sendable {
     private let finished = Mutex(false)
 
     /// Nil where the kernel has no io_uring for us.
-    init?(_ name: String, in directory: TestDirectory, handlers: [DaemonSettings.Handler] = []) throws {
+    init?(
+        _ name: String, in directory: TestDirectory, handlers: [DaemonSettings.Handler] = [], handlerSeconds: Int = 600,
+        stopping: StopLimits = StopLimits()
+    ) throws {
         self.directory = directory
         run = "\(directory.path)/\(name)"
         mkdir(run, 0o700)
         var settings = DaemonSettings(resource: "r0", node: name)
         settings.volumes = [DaemonSettings.Volume(volume: VolumeNumber(0), minor: 0, device: "/dev/drbd0")]
         settings.handlers = handlers
+        settings.handlerTimeoutSeconds = handlerSeconds
         let file = open("\(run)/log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
         let log = Logger(label: name) { _ in LineLogHandler(label: "", descriptor: file) }
         var configuration = LoopConfiguration(settings: settings, runDirectory: run, log: log)
+        configuration.stopping = stopping
         configuration.buffers = BufferConfiguration(small: 256, medium: 32, large: 16)
         configuration.ring.entries = 256
         configuration.ring.completionEntries = 1024

@@ -23,6 +23,8 @@ int clinux_lock_range(int fd, int64_t start, int64_t length);
 int clinux_set_io_flusher(void);
 /// Blocks SIGTERM, SIGINT and SIGCHLD and returns a descriptor to read them from, or -1 with errno set.
 int clinux_signal_descriptor(void);
+/// Blocks SIGTERM and returns a descriptor that becomes readable when it comes, or -1 with errno set.
+int clinux_termination_descriptor(void);
 /// The signal number in one record read from that descriptor.
 uint32_t clinux_signal_number(const void *record);
 /// Bytes of one such record.

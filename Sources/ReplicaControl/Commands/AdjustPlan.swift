@@ -6,7 +6,7 @@ struct AdjustPlan {
 
     func steps(_ resource: ResolvedResource, running: ResourceStatus?) throws(ConfigError) -> [PlanStep] {
         guard let running else { return try builder.up(resource) }
-        var steps: [PlanStep] = []
+        var steps = [builder.settings(resource)]
         if running.options != (try resource.resourceOptions()) { steps.append(try builder.resourceOptions(resource)) }
         steps += removals(resource, running)
         var isNewDevice = false

@@ -68,6 +68,15 @@ package final class ControlClient {
         return CommandAnswer(code: code, text: text)
     }
 
+    /// Whether a whole answer has been received and not been taken.
+    var hasAnswer: Bool {
+        guard let end = received.firstIndex(of: 10) else { return false }
+        let words = String(decoding: received[0..<end], as: UTF8.self).split(separator: " ")
+        // What is no header is found out when it is taken.
+        guard words.count == 2, let length = Int(words[1]), length >= 0 else { return true }
+        return received.count - end - 1 >= length
+    }
+
     /// Waits until the daemon closes the connection, as it does when it ends.
     package func waitForEnd(timeoutSeconds: Int) throws(ControlClientError) {
         while true {

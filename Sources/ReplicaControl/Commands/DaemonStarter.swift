@@ -44,16 +44,18 @@ enum DaemonStarter {
     }
 
     /// Replaces a file that only its owner may read.
-    private static func write(_ text: String, to path: String) -> String? {
+    static func write(_ text: String, to path: String) -> String? {
         let temporary = path + ".new"
         unlink(temporary)
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { return ConfigFiles.errorText() }
         let bytes = Array(text.utf8)
         let written = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-        let error: String? = written == bytes.count ? nil : ConfigFiles.errorText()
+        var error = written < 0 ? errno : written < bytes.count ? ENOSPC : 0
         close(descriptor)
-        if let error { return error }
-        return rename(temporary, path) == 0 ? nil : ConfigFiles.errorText()
+        if error == 0, rename(temporary, path) != 0 { error = errno }
+        if error == 0 { return nil }
+        unlink(temporary)
+        return ConfigFiles.errorText(error)
     }
 }

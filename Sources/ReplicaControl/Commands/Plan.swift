@@ -11,6 +11,8 @@ struct PlanStep: Equatable, Sendable {
     enum Action: Equatable, Sendable {
         /// Starts the daemon if none answers, then hands it the resource's options.
         case newResource(DaemonSettings, ResourceOptions)
+        /// Tells a running daemon of changed handlers and names: no call of the low-level tool, nothing printed.
+        case settings(DaemonSettings)
         /// A line for the daemon's control socket.
         case ask(String)
         /// As `ask`; where no disk is attached, the metadata tool does it.
@@ -76,6 +78,15 @@ struct PlanBuilder {
             stage: .prerequisites, resource: resource.name, command: "new-resource", object: resource.name,
             tool: .setup, words: ["new-resource", resource.name] + words(resource.resourceOptionTexts + extra),
             action: .newResource(settings, options), time: .short)
+    }
+
+    /// DRBD's tools look handlers up when they run; our daemon has to be told when they have changed.
+    func settings(_ resource: ResolvedResource) -> PlanStep {
+        let settings = resource.daemonSettings(
+            node: node, configurationPath: configurationPath, handlerTimeoutSeconds: handlerTimeoutSeconds)
+        return PlanStep(
+            stage: .prerequisites, resource: resource.name, command: "settings", object: resource.name, tool: .setup,
+            words: [], action: .settings(settings), time: .short)
     }
 
     func newMinor(_ resource: ResolvedResource, _ volume: ResolvedVolume) -> PlanStep {

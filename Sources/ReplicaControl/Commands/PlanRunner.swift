@@ -64,18 +64,20 @@ struct PlanRunner {
     }
 
     private mutating func run(_ step: PlanStep) -> Int32 {
-        if invocation.isDryRun || invocation.isVerbose { console.print(commandLine(step)) }
+        let isSilent = step.words.isEmpty
+        if invocation.isDryRun || invocation.isVerbose, !isSilent { console.print(commandLine(step)) }
         if invocation.isDryRun { return 0 }
         let code: Int32
         switch step.action {
         case .newResource(let settings, let options): code = newResource(step, settings, options)
+        case .settings(let settings): code = renew(settings, step)
         case .ask(let line): code = ask(step, line)
         case .askOrMetadata(let line, let volume, let command):
             code = isAttached(volume, of: step) ? ask(step, line) : metadata(volume, command, of: step)
         case .down: code = down(step)
         case .metadata(let volume, let command): code = metadata(volume, command, of: step)
         }
-        if code >= 10 && announcesFailures {
+        if code >= 10 && announcesFailures && !isSilent {
             console.complain("Command '\(commandLine(step))' terminated with exit code \(code)")
         }
         return code
@@ -88,6 +90,8 @@ struct PlanRunner {
     ) -> Int32 {
         do {
             _ = try client(of: step.resource)
+            let code = renew(settings, step)
+            if code != 0 { return code }
         } catch {
             if case .broken(let reason) = error {
                 console.complain("\(step.object): \(reason)")
@@ -100,6 +104,17 @@ struct PlanRunner {
         }
         if options == ResourceOptions() { return 0 }
         return ask(step, ControlCommand.resourceOptions(options).line(resource: step.resource))
+    }
+
+    /// Writes the settings of a running daemon again if they have changed, and tells it.
+    private mutating func renew(_ settings: DaemonSettings, _ step: PlanStep) -> Int32 {
+        let path = environment.settingsFile(of: settings.resource)
+        guard let old = ConfigFiles.read(path), old != Array(settings.text.utf8) else { return 0 }
+        if let error = DaemonStarter.write(settings.text, to: path) {
+            console.complain("\(step.object): \(path): \(error)")
+            return 20
+        }
+        return ask(step, "settings")
     }
 
     private mutating func ask(_ step: PlanStep, _ line: String) -> Int32 {

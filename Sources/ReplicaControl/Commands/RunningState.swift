@@ -5,6 +5,8 @@ import ReplicaProto
 struct RunningState {
     let environment: ToolEnvironment
     private var cache: [(name: String, status: ResourceStatus?)] = []
+    /// Daemons that are there and could not be asked; the reason has been said.
+    private(set) var unreachable: [String] = []
 
     init(environment: ToolEnvironment) { self.environment = environment }
 
@@ -47,7 +49,7 @@ struct RunningState {
         return nil
     }
 
-    private func fetch(_ resource: String) -> ResourceStatus? {
+    private mutating func fetch(_ resource: String) -> ResourceStatus? {
         do {
             let client = try ControlClient(path: environment.controlSocket(of: resource))
             let answer = try client.ask("status-raw", timeoutSeconds: 5)
@@ -55,8 +57,10 @@ struct RunningState {
         } catch let error as ControlClientError {
             if case .broken(let reason) = error { environment.console.complain("\(resource): \(reason)") }
             if case .timedOut = error { environment.console.complain("\(resource): the daemon does not answer") }
+            if error != .notRunning { unreachable.append(resource) }
             return nil
         } catch let error as StatusLineError {
+            unreachable.append(resource)
             environment.console.complain("\(resource): unexpected status: \(error.message)")
             return nil
         } catch { return nil }

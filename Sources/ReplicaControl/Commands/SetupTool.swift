@@ -65,8 +65,30 @@ package struct SetupTool {
         guard SetupTool.isCommand(command) else {
             throw UsageError(lines: ["\(program): unknown command '\(command)'"], exitCode: 20, showsUsage: true)
         }
+        words = SetupTool.joined(words, CommandTable.command(named: command))
         if let code = try query(command, words) { return code }
         return try request(command, words)
+    }
+
+    /// An option's value may be a word of its own: `--wfc-timeout 3`, `-t 3`.
+    private static func joined(_ words: [String], _ command: CommandSpec?) -> [String] {
+        guard let command else { return words }
+        var result: [String] = []
+        var rest = words[...]
+        while let word = rest.popFirst() {
+            var name = word.hasPrefix("--") ? String(word.dropFirst(2)) : ""
+            if word.utf8.count == 2, let letter = word.last, let own = command.letters.first(where: { $0.letter == letter }) {
+                name = own.option
+            }
+            let shape = command.options.first { $0.name == name }
+            guard let shape, shape.kind != .flag, let value = rest.first else {
+                result.append(word)
+                continue
+            }
+            rest.removeFirst()
+            result.append("--\(shape.name)=\(value)")
+        }
+        return result
     }
 
     private static func modern(_ command: String) -> String {

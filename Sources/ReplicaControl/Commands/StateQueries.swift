@@ -1,3 +1,4 @@
+import CLinux
 import ReplicaProto
 
 /// Commands that ask the running daemons (`control.md` 2.8, 2.9).
@@ -58,6 +59,10 @@ extension AdminTool {
                 if invocation.isDryRun || invocation.isVerbose { console.print(call) }
                 if invocation.isDryRun { continue }
                 let status = running.status(of: target.resource.name)
+                if running.unreachable.contains(target.resource.name) {
+                    worst = max(worst, 20)
+                    break
+                }
                 let running = status?.volumes.first { $0.volume == volume.number }
                 if let running, let text = text(running) {
                     console.print(text)
@@ -102,11 +107,15 @@ extension AdminTool {
                 found.append(status)
                 continue
             }
+            if running.unreachable.contains(name) {
+                worst = max(worst, 20)
+                continue
+            }
             if invocation.has("json") || invocation.has("xml") || environment.persona != .v8411 { continue }
             let call = (environment.setupWords + ["status", name]).joined(separator: " ")
             console.complain("\(name): No such resource")
             console.complain("Command '\(call)' terminated with exit code 10")
-            worst = 10
+            worst = max(worst, 10)
         }
         if invocation.isDryRun { return 0 }
         if invocation.has("json") {
@@ -164,5 +173,10 @@ extension AdminTool {
 
 extension ToolEnvironment {
     /// Who built it, as the second line of the status file says.
-    var build: String { "root@\(nodeName), 2020-01-01 00:00:00" }
+    var build: String {
+        var text = [CChar](repeating: 0, count: 32)
+        clinux_build_date(&text)
+        return "root@\(nodeName), "
+            + String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
 }

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import ReplicaProto
 
@@ -18,39 +19,59 @@ struct WaitDialog {
         var startup: (name: String, wfc: Int, degraded: Int)
     }
 
-    /// - Returns: 0 when all are done or somebody typed `yes`; 5 when a wait ran into its timeout.
+    /// - Returns: 0 when all are done, somebody typed `yes`, or a service manager wants us to stop (SIGTERM); 5 when a wait ran into its timeout.
     func run(_ waiters: [Waiter]) -> Int32 {
         var waiters = waiters
         var worst: Int32 = 0
         var seconds = 0
         var answer: [UInt8] = []
+        let start = WaitDialog.milliseconds()
+        func elapsed() -> Int { WaitDialog.milliseconds() - start }
         let first = waiters.first?.startup
+        let termination = waiters.isEmpty ? -1 : clinux_termination_descriptor()
+        defer { if termination >= 0 { close(termination) } }
         while !waiters.isEmpty {
             var polled = waiters.map { pollfd(fd: $0.client.descriptor, events: Int16(POLLIN), revents: 0) }
-            if isTerminal { polled.append(pollfd(fd: 0, events: Int16(POLLIN), revents: 0)) }
-            let ready = poll(&polled, nfds_t(polled.count), 1000)
+            // A negative descriptor is never ready.
+            polled.append(pollfd(fd: termination, events: Int16(POLLIN), revents: 0))
+            polled.append(pollfd(fd: isTerminal ? 0 : -1, events: Int16(POLLIN), revents: 0))
+            let ready = poll(&polled, nfds_t(polled.count), Int32(clamping: max(0, 1000 * (seconds + 1) - elapsed())))
             if ready < 0 && errno != EINTR { return 20 }
-            if ready == 0 {
+            if elapsed() >= 1000 * (seconds + 1) {
                 seconds += 1
                 if let first { tell(seconds, first) }
-                continue
             }
+            if ready <= 0 { continue }
             for index in waiters.indices.reversed() where polled[index].revents != 0 {
                 worst = max(worst, finish(&waiters[index]))
                 if waiters[index].pending == 0 { waiters.remove(at: index) }
             }
-            if isTerminal, polled[polled.count - 1].revents != 0, isAborted(&answer) { return 0 }
+            if polled[polled.count - 2].revents != 0 { return 0 }
+            if polled[polled.count - 1].revents != 0, isAborted(&answer) { return 0 }
         }
         if seconds > 0 { console.writeOutput("\n") }
         return worst
     }
 
+    /// Takes what has been answered: several answers may have come at once.
     private func finish(_ waiter: inout Waiter) -> Int32 {
-        waiter.pending -= 1
-        do { return CommandErrorText.exitCode(try waiter.client.receiveAnswer(timeoutSeconds: 5).code) } catch {
-            waiter.pending = 0
-            return 20
-        }
+        var worst: Int32 = 0
+        repeat {
+            waiter.pending -= 1
+            do {
+                worst = max(worst, CommandErrorText.exitCode(try waiter.client.receiveAnswer(timeoutSeconds: 5).code))
+            } catch {
+                waiter.pending = 0
+                return 20
+            }
+        } while waiter.pending > 0 && waiter.client.hasAnswer
+        return worst
+    }
+
+    private static func milliseconds() -> Int {
+        var moment = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &moment)
+        return moment.tv_sec * 1000 + moment.tv_nsec / 1_000_000
     }
 
     private func tell(_ seconds: Int, _ startup: (name: String, wfc: Int, degraded: Int)) {

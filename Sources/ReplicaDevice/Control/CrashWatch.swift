@@ -29,8 +29,10 @@ struct CrashWatch {
         Logger(label: resource) { _ in output }.error(
             "drbd \(resource): replicad (process \(daemon)) is gone without a word: killed, or broken")
         let directory = StatusDirectory(run: run, persona: persona, build: Daemon.build(settings.node))
+        // The pipe closes early on a process's way out. Others who merge must see it gone, too.
+        for _ in 0..<100 where StatusDirectory.isAlive(daemon) { usleep(10_000) }
         for _ in 0..<100 {
-            if directory.merge() != .busy { break }
+            if directory.merge(without: daemon) != .busy { break }
             usleep(10_000)
         }
         _exit(0)

@@ -37,7 +37,8 @@ struct StatusDirectory: Sendable {
     func withdraw(_ minor: UInt32) { unlink("\(fragments)/\(minor)") }
 
     /// Composes RUN/proc/drbd.
-    func merge() -> Outcome {
+    /// - Parameter dead: a process that is known to be at its end, though the kernel may not be done with it.
+    func merge(without dead: pid_t? = nil) -> Outcome {
         let lock = open("\(fragments)/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard lock >= 0 else { return .failed("\(fragments)/lock: \(SystemError.text(errno))") }
         defer { close(lock) }
@@ -54,7 +55,7 @@ struct StatusDirectory: Sendable {
             else { continue }
             let owner = text[..<end].split(separator: " ")
             guard let process = owner.first.flatMap({ pid_t($0) }), owner.count == 2,
-                StatusDirectory.startTime(of: process) == String(owner[1])
+                process != dead, StatusDirectory.startTime(of: process) == String(owner[1])
             else { continue }
             parts.append((minor, text[text.index(after: end)...]))
         }
@@ -97,6 +98,8 @@ struct StatusDirectory: Sendable {
         let count = Glibc.read(descriptor, &bytes, bytes.count)
         return count > 0 ? String(decoding: bytes[..<count], as: UTF8.self) : nil
     }
+
+    static func isAlive(_ process: pid_t) -> Bool { startTime(of: process) != nil }
 
     /// When the kernel started a process, in its own unit; nil if there is none of that number, or only its remains.
     private static func startTime(of process: pid_t) -> String? {

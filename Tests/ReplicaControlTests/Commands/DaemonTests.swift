@@ -323,10 +323,12 @@ struct DaemonTests {
             ).code == 0)
         #expect(harness.run("drbdsetup", ["0", "disk", "/dev/a", "/dev/b", "3", "--on-io-error=pass_on"]).code == 0)
         #expect(harness.run("drbdsetup", ["wait-sync", "0", "-t3"]).code == 0)
+        #expect(harness.run("drbdsetup", ["wait-sync", "-t", "4", "0", "--degr-wfc-timeout", "5"]).code == 0)
         #expect(
             daemon.requests == [
                 "disk-options 0 --resync-rate=777 --al-extents=257", "net-options r0 --set-defaults --timeout=50",
                 "attach 0 /dev/a /dev/b 3 --on-io-error=pass_on", "wait-sync 0 --wfc-timeout=3",
+                "wait-sync 0 --wfc-timeout=4 --degr-wfc-timeout=5",
             ])
         for line in daemon.requests {
             #expect(throws: Never.self) { try ControlCommand(parsing: line, resource: "r0") }

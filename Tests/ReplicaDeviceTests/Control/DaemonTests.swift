@@ -63,6 +63,77 @@ import Testing
         #expect(node.stop())
     }
 
+    /// A handler that does not end is ended, and that is said in the words that log analysers know.
+    @Test func handlersHaveALimit() throws {
+        let directory = try TestDirectory()
+        let disk = try directory.disk("disk", bytes: 32 << 20)
+        let handler = DaemonSettings.Handler(name: HandlerName.priOnInconDegr.rawValue, commandLine: "sleep 100 & sleep 100")
+        guard let node = try TestNode("alice", in: directory, handlers: [handler], handlerSeconds: 1) else {
+            try Test.cancel("the kernel has no io_uring for us")
+        }
+        try node.command("new-minor r0 0 0")
+        try node.command("attach 0 \(disk) \(disk) internal")
+        try node.command("primary 0 --force")
+        _ = try node.ask("detach 0 --force")
+        let call = "block drbd0: helper command: replctl pri-on-incon-degr minor-0"
+        #expect(wait { node.log.contains("\(call)\n") })
+        #expect(wait { node.log.contains("\(call) did not terminate within 1 seconds and is killed\n") })
+        #expect(wait { node.log.contains("\(call) exit code 0 (0x9)\n") })
+        #expect(node.stop())
+    }
+
+    /// An end by signal does not wait for ever: not for a client that takes no answers, not for frozen I/O.
+    @Test(arguments: [false, true]) func stoppingHasALimit(isFrozen: Bool) throws {
+        let directory = try TestDirectory()
+        let disk = try directory.disk("disk", bytes: 32 << 20)
+        var limits = StopLimits()
+        limits.clientSeconds = 1
+        limits.seconds = isFrozen ? 2 : 60
+        guard let node = try TestNode("alice", in: directory, stopping: limits) else {
+            try Test.cancel("the kernel has no io_uring for us")
+        }
+        try node.command("new-minor r0 0 0")
+        try node.command("attach 0 \(disk) \(disk) internal")
+        try node.command("primary 0 --force")
+        let client = try TestClient(node, structured: false)
+        if isFrozen {
+            try node.command("suspend-io 0")
+            try client.request(1, offset: 0, length: 4096, payload: pattern(4096, seed: 1))
+        } else {
+            for _ in 0..<20 { try client.request(0, offset: 0, length: 1 << 20) }
+        }
+        // The requests are in before the end begins.
+        #expect(try wait { isFrozen ? try node.status().counters.applicationPending == 1 : try node.status().counters.diskRead > 0 })
+        let before = monotonicNanoseconds()
+        #expect(node.stop())
+        let seconds = Double(monotonicNanoseconds() - before) / 1e9
+        #expect(seconds >= (isFrozen ? 1.9 : 0.9) && seconds < 10)
+        #expect(node.log.contains("1 clients do not take their answers and are cut off"))
+        #expect(node.log.contains("not in good order after 2 s: ending as in a crash") == isFrozen)
+        #expect(String(decoding: try wholeFile("\(node.run)/proc/drbd"), as: UTF8.self).split(separator: "\n").count == 2)
+    }
+
+    /// Handlers are the configuration's, which may change while the daemon runs.
+    @Test func settingsAreReadAgain() throws {
+        let directory = try TestDirectory()
+        guard let node = try TestNode("alice", in: directory) else { try Test.cancel("the kernel has no io_uring for us") }
+        #expect(try node.ask("settings").code == 162, "there is no file")
+        var settings = DaemonSettings(resource: "r1", node: "x")
+        func store() throws {
+            let descriptor = open("\(node.run)/r0.settings", O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+            try #require(descriptor >= 0)
+            let bytes = Array(settings.text.utf8)
+            #expect(write(descriptor, bytes, bytes.count) == bytes.count)
+            close(descriptor)
+        }
+        try store()
+        #expect(try node.ask("settings").text.contains("is about resource 'r1'"))
+        settings.resource = "r0"
+        try store()
+        #expect(try node.ask("settings").code == 0)
+        #expect(node.stop())
+    }
+
     /// A disk that somebody else uses, or that is none, is refused with the number that administrators know.
     @Test func disksInUseAreRefused() throws {
         let directory = try TestDirectory()
