@@ -11,10 +11,6 @@ step() {
     say "$text"
     "$@" >"$work/step.out" 2>&1 || fail "$text: $*"
 }
-silent() { # COMMAND...: must say nothing but succeed (qemu-io ends with 0 after a failed comparison)
-    "$@" >"$work/step.out" 2>&1 || fail "$*"
-    [ ! -s "$work/step.out" ] || fail "$*"
-}
 
 pair 96M
 here_uri=$(uri alice)
@@ -86,7 +82,6 @@ import nbd
 
 uri = sys.argv[1]
 
-
 def connect(structured=True):
     handle = nbd.NBD()
     # What is wrong must reach the server.
@@ -95,7 +90,6 @@ def connect(structured=True):
     handle.connect_uri(uri)
     return handle
 
-
 def refused(what, expected, call):
     try:
         call()
@@ -103,7 +97,6 @@ def refused(what, expected, call):
         assert error.errnum in expected, (what, error)
         return
     raise AssertionError(what + " was not refused")
-
 
 first, second, simple = connect(), connect(), connect(False)
 size = first.get_size()

@@ -73,6 +73,8 @@ evidence() {
 }
 
 say() { printf '%s\n' "$*"; }
+# item NUMBER TEXT: what follows is that item of the checklist in the specification of the control plane.
+item() { say "item $1: ${*:2}"; }
 fail() {
     failed_because=$*
     say "FAILED: $*"
@@ -212,7 +214,7 @@ bob() { on bob "$bin/replctl" -c "$conf" "$@"; }
 # status_of COMMAND...: prints the exit status of what may fail; its output is in said.out.
 status_of() {
     local status=0
-    "$@" >"$work/said.out" 2>&1 || status=$?
+    "$@" >"$work/said.out" 2>&1 </dev/null || status=$?
     echo "$status"
 }
 said() { cat "$work/said.out"; }
@@ -224,6 +226,26 @@ refused() {
     found=$(status_of "$@")
     [ "$found" = "$expected" ] || fail "'$*' ended with $found instead of $expected: $(said)"
     said | grep -q -e "$word" || fail "'$*' does not say '$word' but: $(said)"
+}
+
+# equal EXPECTED COMMAND...: it must succeed and print just that.
+equal() {
+    local expected=$1 found
+    shift
+    found=$("$@" 2>"$work/said.out") || fail "'$*' ended with $?: $(said)"
+    [ "$found" = "$expected" ] || fail "'$*' prints '$found' instead of '$expected'"
+}
+# silent COMMAND...: it must succeed and say nothing.
+silent() {
+    "$@" >"$work/said.out" 2>&1 || fail "'$*' ended with $?: $(said)"
+    [ ! -s "$work/said.out" ] || fail "'$*' says: $(said)"
+}
+# tools: drbdadm, drbdsetup and drbdmeta, under their own names, in \$tools.
+tools=$work/tools
+tools() {
+    mkdir -p "$tools"
+    local name
+    for name in drbdadm drbdsetup drbdmeta; do ln -sf "$bin/replctl" "$tools/$name"; done
 }
 
 cstate() { "$1" cstate r0 2>/dev/null; }

@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# What scripts and monitors read: control.md items 31, 39 and 46 with real daemons, and the forms of status.
+# shellcheck source-path=SCRIPTDIR source=functions.sh
+. "$(dirname "$0")/functions.sh"
+requires qemu-io "$python"
+
+tools
+pair 64M '' 'resync-rate 16M;'
+proc=$work/alice/run/proc/drbd
+
+# json NODE EXPRESSION: status --json is valid, and the expression holds of d, its first device, and r, its resource
+json() {
+    "$1" status --json r0 >"$work/json.out"
+    "$python" -c 'import json, sys
+r = json.load(open(sys.argv[1]))[0]
+d = r["devices"][0]
+assert eval(sys.argv[2]), r' "$work/json.out" "$2" || fail "status --json: $(cat "$work/json.out")"
+}
+valid_xml() { "$1" status --xml | "$python" -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.stdin)' || fail "status --xml: $("$1" status --xml)"; }
+
+say "status in all its forms, in several states"
+json alice 'r["role"] == "Primary" and d["disk-state"] == "UpToDate" and d["size"] == 65496 and d["out-of-sync"] == 0'
+json bob 'r["role"] == "Secondary" and d["peer-role"] == "Primary" and d["protocol"] == "C"'
+equal $'r0 role:Primary\n  disk:UpToDate\n  peer role:Secondary\n    replication:Established peer-disk:UpToDate' alice status
+silent alice suspend-io r0
+json alice 'r["suspended"] is True and d["suspended-user"] is True'
+alice status | grep -q '^r0 role:Primary suspended:user$' || fail "status: $(alice status)"
+alice proc | grep -q ' C s---d-$' || fail "proc: $(alice proc)"
+silent alice resume-io r0
+json alice 'r["suspended"] is False'
+silent bob invalidate r0
+await 10 "a resync" connection_is alice SyncSource
+json bob 'd["connection-state"] == "SyncTarget" and 0 <= d["percent-in-sync"] <= 100 and d["out-of-sync"] > 0'
+valid_xml bob
+bob status | grep -q 'replication:SyncTarget peer-disk:UpToDate done:[0-9]*\.[0-9][0-9]$' || fail "status: $(bob status)"
+bob proc | grep -q $'^\t\\[[=>.]*\\] sync\'ed:[ 0-9]*\\.[0-9]% ([0-9]*/65496)K$' || fail "proc: $(bob proc)"
+bob events2 --now r0 | tail -n 1 | grep -q '^exists -$' || fail "events2: $(bob events2 --now r0)"
+bob disk-options --resync-rate=4G r0
+settled
+silent bob down r0
+await 10 "alice is alone" connection_is alice WFConnection
+json alice 'd["peer-disk-state"] == "DUnknown" and d["connection-state"] == "WFConnection"'
+equal $'r0 role:Primary\n  disk:UpToDate\n  peer connection:Connecting' alice status
+valid_xml alice
+equal $'[\n]' bob status --json
+refused 10 '^r0: No such resource$' bob status r0
+bob up r0
+settled
+
+item 31 "sh-status is evaluated by a shell, one call for each volume"
+alice sh-status >"$work/sh-status.sh"
+seen=$(bash -c '
+    set -eu
+    _sh_status_process() { echo "$_conf_res_name $_minor $_known $_cstate $_role $_peer $_disk $_pdsk [$_flags_susp$_flags_user_isp] [$_resynced_percent]"; }
+    . "$1"
+    echo "$_drbd_version $_drbd_api $_config_file"' - "$work/sh-status.sh")
+[ "$seen" = $'r0 0 Configured Connected Primary Secondary UpToDate UpToDate [] []\n8.4.11 1 '"$conf" ] || fail "sh-status: $seen"
+# What the 8.4 scripts ask of the low level.
+on alice "$tools/drbdsetup" sh-status r0 | grep -q '^_sh_status_process$' || fail "drbdsetup sh-status"
+on alice "$tools/drbdadm" --version | bash -c 'eval "$(cat)"; [ $((DRBD_KERNEL_VERSION_CODE)) -ge $((0x080400)) ] && [ $((DRBD_KERNEL_VERSION_CODE)) -lt $((0x090000)) ]' ||
+    fail "version: $(on alice "$tools/drbdadm" --version)"
+
+item 39 "check_drbd, node_exporter and drbd-overview parse the status file"
+plugin=/usr/lib/nagios/plugins/check_drbd
+if [ -x $plugin ]; then
+    check() { $plugin -p "$proc" -d All; }
+    equal 'DRBD OK: Device 0 Connected UpToDate' check
+    silent bob down r0
+    await 10 "alice is alone" connection_is alice WFConnection
+    [ "$(status_of check)" != 0 ] || fail "check_drbd is content with WFConnection: $(said)"
+    silent qemu-io -f raw -c "write -q -P 1 0 1M" "$(uri alice)"
+    await 10 "blocks out of sync are seen" bash -c "$plugin -p $proc -d All | grep -q 'Out of sync on device 0: 1024 sectors'"
+    bob up r0
+    settled
+else
+    say "no check_drbd here (package monitoring-plugins-contrib)"
+fi
+if command -v prometheus-node-exporter >/dev/null; then
+    exporter_port=$((port + 3))
+    background exporter prometheus-node-exporter --collector.disable-defaults --collector.drbd \
+        --path.procfs="$work/alice/run/proc" --web.listen-address="127.0.0.1:$exporter_port"
+    fetch() { "$python" -c 'import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())' "http://127.0.0.1:$exporter_port/metrics"; }
+    await 10 "node_exporter answers" fetch
+    fetch >"$work/metrics.out"
+    for line in 'node_drbd_connected{device="drbd0"} 1' 'node_drbd_node_role_is_primary{device="drbd0",node="local"} 1' \
+        'node_drbd_disk_state_is_up_to_date{device="drbd0",node="remote"} 1' 'node_drbd_out_of_sync_bytes{device="drbd0"} 0'; do
+        grep -q -x -F "$line" "$work/metrics.out" || fail "node_exporter does not say '$line': $(grep drbd "$work/metrics.out")"
+    done
+else
+    say "no node_exporter here (package prometheus-node-exporter)"
+fi
+# collectd's parser, in short: thirteen words on the counter line, in order, every line short.
+"$python" - "$proc" <<'PYTHON' || fail "not what collectd reads"
+import sys
+
+lines = open(sys.argv[1]).read().split("\n")
+assert lines.pop() == ""
+assert all(len(line) < 250 and line == line.rstrip() for line in lines), lines
+names = [word.split(":")[0] for word in lines[3].split()]
+assert names == "ns nr dw dr al bm lo pe ua ap ep wo oos".split(), names
+words = lines[2].split()
+assert words[0] == "0:" and words[1].startswith("cs:") and words[2].startswith("ro:") and words[3].startswith("ds:"), words
+PYTHON
+
+item 46 "drbddisk: words and exit codes for Primary, Secondary, down"
+script=
+for candidate in /etc/ha.d/resource.d/drbddisk /usr/share/drbd/drbddisk; do [ -r "$candidate" ] && script=$candidate; done
+if [ -n "$script" ]; then
+    sed -e "s,/sbin/drbdadm,$tools/drbdadm,g; s,/proc/drbd,$proc,g" "$script" >"$work/drbddisk"
+    chmod 755 "$work/drbddisk"
+    # Without -c, as a cluster manager calls: the registered file is found.
+    drbddisk() { on alice env PATH="$tools:$PATH" "$work/drbddisk" "$@"; }
+    equal 'running (Primary)' drbddisk r0 status
+    silent drbddisk r0 stop
+    [ "$(status_of drbddisk r0 status)" = 3 ] || fail "status of a Secondary: $(said)"
+    [ "$(said)" = 'stopped (Secondary)' ] || fail "status of a Secondary: $(said)"
+    silent drbddisk r0 start
+    role_is alice Primary || fail "alice is $(role alice)"
+    silent drbddisk r0 start
+    silent drbddisk r0 stop
+    silent drbddisk r0 stop
+else
+    say "no drbddisk here"
+fi
