@@ -181,6 +181,7 @@ package struct ResourceLoop: ~Copyable {
         flushClients()
         flushLinks()
         flushControl()
+        flushDisks()
         if isFinished { return }
         ring.submitAndWait(nanoseconds: hasUnfinishedWork ? 0 : waitingTime)
         counters.turns &+= 1

@@ -15,6 +15,9 @@ struct BackingStore: ~Copyable {
     /// One for every client request, peer request and flush that can be under way at once.
     var operations = Slab<DiskOperation>(
         capacity: 2 * (Limits.clientRequests + Limits.peerRequests) + Limits.openEpochs, empty: DiskOperation())
+    /// Operations to submit at the end of the turn.
+    let due: UnsafeMutablePointer<Int32>
+    var dueCount = 0
     /// Reads that wait for a buffer, oldest first.
     var waitingFirst: Int32 = -1
     var waitingLast: Int32 = -1
@@ -25,6 +28,7 @@ struct BackingStore: ~Copyable {
     private var attached: [(volume: VolumeNumber, disk: Int)] = []
 
     init() {
+        due = .allocate(capacity: operations.capacity)
         zeroes = .allocate(byteCount: Self.zeroBytes, alignment: 4096)
         zeroes.initializeMemory(as: UInt8.self, repeating: 0, count: Self.zeroBytes)
     }
@@ -35,6 +39,7 @@ struct BackingStore: ~Copyable {
             disks[index].pointee.metadata.staging?.deallocate()
         }
         zeroes.deallocate()
+        due.deallocate()
     }
 
     @inline(__always)
@@ -160,8 +165,19 @@ extension ResourceLoop {
         }
     }
 
-    /// Queues the next piece of an operation.
+    /// The next piece of an operation goes down at the end of the turn.
     private mutating func submit(_ index: Int) {
+        store.due[store.dueCount] = Int32(index)
+        store.dueCount &+= 1
+    }
+
+    /// Fills in what the turn has come to. Behind the turn's sends: the peer works on the other copy meanwhile.
+    mutating func flushDisks() {
+        for k in 0..<store.dueCount { fillIn(Int(store.due[k])) }
+        store.dueCount = 0
+    }
+
+    private mutating func fillIn(_ index: Int) {
         let operation = store.operations[index]
         let disk = store.disks[Int(operation.pointee.disk)]
         let token = SubmissionToken(.disk, index: index, generation: store.operations.generation(index))

@@ -312,10 +312,14 @@ extension Resource {
                 receiveEpochs.isFlushing = false
             } else {
                 let hasEnded = receiveEpochs.runningGroupHasEnded
-                guard hasEnded && receiveEpochs.hasWaitingGroup
+                let flushes = writeOrdering == .flush && receiveEpochs.unflushed > 0 && mutation != .ackBarrierBeforeFlush
+                // A lone write that is answered ends its epoch at the sender: the barrier is on its way, the flush need
+                // not wait for it.
+                let isLone = flushes && receiveEpochs.unflushed == 1
+                guard hasEnded && (receiveEpochs.hasWaitingGroup || isLone)
                     || receiveEpochs.oldestIsComplete && (hasEnded || writeOrdering == .none)
                 else { return }
-                if writeOrdering == .flush, mutation != .ackBarrierBeforeFlush {
+                if flushes {
                     startEpochFlush()
                     continue
                 }
@@ -332,8 +336,7 @@ extension Resource {
     }
 
     private mutating func startEpochFlush() {
-        receiveEpochs.isFlushing = true
-        receiveEpochs.sealRunningGroup()
+        receiveEpochs.startFlush()
         for v in volumes.indices where volumes[v].hasDisk {
             receiveEpochs.flushesPending += 1
             volumes[v].localPending += 1

@@ -45,6 +45,8 @@ struct ReceiveEpochs {
     private var unfinishedOfGroup: [UInt32]
     /// The oldest epoch with a write of the last group that the sender may have completed; 0 where that is as good as any.
     private var earliestAnswered = UInt64.max
+    /// Writes of the running group that have ended, and that no flush has covered.
+    private(set) var unflushed = 0
     /// Flushes of volumes that have not ended yet, after the running group has.
     var flushesPending = 0
     var isFlushing = false
@@ -104,13 +106,16 @@ struct ReceiveEpochs {
         epochs[index].unfinished -= 1
         invariant(unfinishedOfGroup[place(group)] > 0, "a group finishes each of its writes once")
         unfinishedOfGroup[place(group)] -= 1
+        unflushed += 1
     }
 
     var runningGroupHasEnded: Bool { unfinishedOfGroup[place(runningGroup)] == 0 }
     var hasWaitingGroup: Bool { lastGroup > runningGroup }
 
-    /// Writes that arrive from now on belong to the next group: the running one is being flushed.
-    mutating func sealRunningGroup() {
+    /// A flush of the running group begins: writes that arrive from now on belong to the next.
+    mutating func startFlush() {
+        isFlushing = true
+        unflushed = 0
         if !hasWaitingGroup { earliestAnswered = 0 }
     }
 
@@ -130,6 +135,7 @@ struct ReceiveEpochs {
         lastGroup = runningGroup
         unfinishedOfGroup[place(runningGroup)] = 0
         earliestAnswered = .max
+        unflushed = 0
         isFlushing = false
         flushesPending = 0
     }

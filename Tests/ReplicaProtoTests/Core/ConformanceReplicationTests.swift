@@ -103,6 +103,28 @@ import Testing
         #expect(node.sent.last?.packet == .barrierAck(number: 3, setSize: 2))
     }
 
+    @Test("item 35: a lone write is flushed before its barrier comes, and once")
+    func item35ALoneWrite() {
+        let (node, peer) = SameData.connected()
+        node.holdsDisk = true
+        peer.write(0, 1)
+        node.releaseOne()
+        #expect(peer.commands(.meta) == [.writeAck] && node.count(where: isEpochFlush) == 1)
+        peer.say(.barrier(number: 1))
+        peer.write(8, 2)
+        #expect(node.count(where: isDiskWrite) == 1 && peer.commands(.meta) == [.writeAck])
+        node.releaseOne()
+        #expect(node.count(where: isDiskWrite) == 2 && peer.commands(.meta) == [.writeAck, .barrierAck])
+        node.releaseOne()
+        node.releaseOne()
+        // Flushed before its barrier: that owes only the ack.
+        #expect(node.count(where: isEpochFlush) == 2 && peer.commands(.meta).count == 3)
+        peer.say(.barrier(number: 2))
+        #expect(node.count(where: isEpochFlush) == 2 && peer.commands(.meta).last == .barrierAck)
+        node.releaseHeld()
+        #expect(node.core.openWork() == [])
+    }
+
     @Test("item 35: under A and B a write may be complete at the sender once it has arrived", arguments: [ReplicationProtocol.a, .b])
     func item35EpochsOfEarlyAnswers(replication: ReplicationProtocol) {
         let (node, peer) = SameData.connected(options(replication))
