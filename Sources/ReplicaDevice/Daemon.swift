@@ -33,12 +33,13 @@ package enum Daemon {
             return 0
         }
         do throws(Failure) {
-            let arguments = try parse(words)
-            let run = environment("REPLICA_RUN_DIR") ?? "/run/replica"
+            var arguments = try parse(words)
+            let run = absolute(environment("REPLICA_RUN_DIR") ?? "/run/replica")
             let settings = try readSettings(arguments, run)
             guard mkdir(run, 0o755) == 0 || errno == EEXIST else {
                 throw Failure(message: "\(run): \(SystemError.text(errno))")
             }
+            arguments.settingsPath = arguments.settingsPath.map(absolute)
             let logPath = arguments.logPath ?? (arguments.isForeground ? nil : "\(run)/\(settings.resource).log")
             var logDescriptor: Int32 = 2
             if let logPath {
@@ -99,6 +100,13 @@ package enum Daemon {
     }
 
     // MARK: Before the start
+
+    /// Daemonising leaves the working directory.
+    private static func absolute(_ path: String) -> String {
+        guard !path.hasPrefix("/"), let directory = getcwd(nil, 0) else { return path }
+        defer { free(directory) }
+        return String(cString: directory) + "/" + path
+    }
 
     private static func parse(_ words: [String]) throws(Failure) -> Arguments {
         var arguments = Arguments()

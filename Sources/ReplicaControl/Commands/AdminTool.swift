@@ -96,6 +96,9 @@ package struct AdminTool {
         let node = NodeIdentity(
             name: environment.nodeName, localAddresses: environment.localAddresses, peer: invocation.peer)
         let all = tree.resources(on: node)
+        if let peer = invocation.peer, !all.contains(where: { $0.section.hosts.contains { $0.names.contains(peer) } }) {
+            throw ConfigError(nil, "There is no host section for the peer '\(peer)'.", exitCode: 1)
+        }
         resources = all.filter { ($0.lower != nil) == invocation.isStacked }
     }
 
@@ -151,6 +154,11 @@ package struct AdminTool {
                 if resources.isEmpty {
                     let isQuiet = command.name.hasPrefix("dump") || command.name.hasPrefix("sh-")
                     if isQuiet { continue }
+                    if invocation.isStacked {
+                        throw UsageError(lines: [
+                            "WARN: nothing stacked for this host (\(environment.nodeName)), nothing to do in stacked mode!"
+                        ])
+                    }
                     throw UsageError(lines: [
                         "WARN: no normal resources defined for this host (\(environment.nodeName))!?",
                         "Misspelled name of the local machine with the 'on' keyword ?",
@@ -291,6 +299,7 @@ package struct AdminTool {
             case "down": steps.append(builder.down(resource.name))
             case "adjust", "adjust-with-progress":
                 let status = invocation.isDryRun || resource.peer != nil ? running.status(of: resource.name) : nil
+                if running.unreachable.contains(resource.name) { throw UsageError(lines: [], exitCode: 20) }
                 steps += try AdjustPlan(builder: builder).steps(resource, running: status)
             case "new-resource": steps.append(try builder.newResource(resource, extra: extra))
             case "connect": steps.append(try builder.connect(resource, extra: extra))
@@ -340,9 +349,9 @@ package struct AdminTool {
         case "verify": return [builder.verbatim(resource, volume, command.name)]
         case "resize":
             return [
-                builder.verbatim(resource, volume, command.name), builder.verbatim(resource, volume, "check-resize"),
+                builder.verbatim(resource, volume, command.name), builder.checkResize(resource, volume),
             ]
-        case "check-resize": return [builder.verbatim(resource, volume, command.name)]
+        case "check-resize": return [builder.checkResize(resource, volume)]
         case "wait-connect": return [builder.wait(resource, volume, isSync: false)]
         case "wait-sync": return [builder.wait(resource, volume, isSync: true)]
         case "create-md", "dump-md", "wipe-md", "apply-al":

@@ -9,6 +9,7 @@ enum DaemonStarter {
         let path = environment.settingsFile(of: settings.resource)
         _ = mkdir(environment.runDirectory, 0o755)
         if let error = write(settings.text, to: path) { return "\(path): \(error)" }
+        setenv("REPLICA_RUN_DIR", environment.runDirectory, 1)
         switch run([environment.daemonPath, settings.resource, "--settings", path]) {
         case .exited(0): return nil
         case .exited(let code): return "\(environment.daemonPath) ended with exit code \(code)"

@@ -19,6 +19,8 @@ struct PlanStep: Equatable, Sendable {
         case askOrMetadata(String, ResolvedVolume, [String])
         /// Asks for the end of the daemon and waits for it.
         case down
+        /// A command of the metadata tool; nothing where the disk is attached.
+        case metadataUnlessAttached(ResolvedVolume, [String])
         /// A command of the metadata tool.
         case metadata(ResolvedVolume, [String])
     }
@@ -200,6 +202,14 @@ struct PlanBuilder {
             stage: .disk, resource: resource.name, command: command, object: String(volume.minor), tool: .setup,
             words: [command, String(volume.minor)] + options,
             action: .ask(CommandLineWords.join([command, volume.number.text] + options)), time: time)
+    }
+
+    /// The sizes of a disk in use are known: they were noted when it was attached.
+    func checkResize(_ resource: ResolvedResource, _ volume: ResolvedVolume) -> PlanStep {
+        PlanStep(
+            stage: .disk, resource: resource.name, command: "check-resize", object: String(volume.minor), tool: .setup,
+            words: ["check-resize", String(volume.minor)], action: .metadataUnlessAttached(volume, ["check-resize"]),
+            time: .long)
     }
 
     func metadata(_ resource: ResolvedResource, _ volume: ResolvedVolume, _ command: [String]) -> PlanStep {

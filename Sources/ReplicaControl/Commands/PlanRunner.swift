@@ -75,6 +75,8 @@ struct PlanRunner {
         case .askOrMetadata(let line, let volume, let command):
             code = isAttached(volume, of: step) ? ask(step, line) : metadata(volume, command, of: step)
         case .down: code = down(step)
+        case .metadataUnlessAttached(let volume, let command):
+            code = isAttached(volume, of: step) ? 0 : metadata(volume, command, of: step)
         case .metadata(let volume, let command): code = metadata(volume, command, of: step)
         }
         if code >= 10 && announcesFailures && !isSilent {

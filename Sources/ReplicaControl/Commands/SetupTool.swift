@@ -241,6 +241,8 @@ package struct SetupTool {
         if SetupTool.minorCommands.contains(command) {
             let minor = try minor(of: words, command)
             guard let found = running.volume(minor: minor) else { return unknownMinor(minor) }
+            // Sizes are noted when a disk is attached.
+            if command == "check-resize" { return 0 }
             let rest = Array(positional.dropFirst())
             var request = [command, found.volume.volume.text] + rest + waitOptions(command, options)
             if command == "disk-options", !options.contains("--set-defaults"), let disk = found.volume.disk {
@@ -357,6 +359,11 @@ package struct SetupTool {
     }
 
     private func send(_ words: [String], to resource: String, object: String) -> Int32 {
+        // What the daemon would not understand is bad usage.
+        do { _ = try ControlCommand(words: words, resource: resource) } catch {
+            console.complain("\(program): \(words.first ?? ""): \(error.message)")
+            return 20
+        }
         do {
             let client = try ControlClient(path: environment.controlSocket(of: resource))
             let answer = try client.ask(CommandLineWords.join(words))

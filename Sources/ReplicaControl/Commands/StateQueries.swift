@@ -34,7 +34,7 @@ extension AdminTool {
         case "proc":
             let volumes = running.all().flatMap(\.volumes)
             console.writeOutput(ProcText.file(volumes, persona: environment.persona, build: environment.build))
-            return 0
+            return running.unreachable.isEmpty ? 0 : 20
         default: return nil
         }
     }
@@ -167,7 +167,7 @@ extension AdminTool {
                 }
             }
         }
-        return 0
+        return running.unreachable.isEmpty ? 0 : 20
     }
 }
 

@@ -52,7 +52,7 @@ package struct ToolEnvironment {
         let name = arguments.first.flatMap { $0.split(separator: "/").last }.map(String.init) ?? "replctl"
         let pretended = variable("REPLICA_NODE") ?? variable("__DRBD_NODE__")
         return ToolEnvironment(
-            programName: name, runDirectory: variable("REPLICA_RUN_DIR") ?? "/run/replica",
+            programName: name, runDirectory: absolute(variable("REPLICA_RUN_DIR") ?? "/run/replica"),
             nodeName: pretended ?? systemNodeName(),
             persona: variable("REPLICA_PERSONA").flatMap { Persona($0) } ?? .v8411,
             localAddresses: interfaceAddresses(), daemonPath: daemonPath(), isInputTerminal: isatty(0) == 1,
@@ -70,6 +70,13 @@ package struct ToolEnvironment {
     private static func variable(_ name: String) -> String? {
         guard let value = getenv(name), value[0] != 0 else { return nil }
         return String(cString: value)
+    }
+
+    /// The daemon and handlers have other working directories.
+    static func absolute(_ path: String) -> String {
+        guard !path.hasPrefix("/"), let directory = getcwd(nil, 0) else { return path }
+        defer { free(directory) }
+        return String(cString: directory) + "/" + path
     }
 
     private static func systemNodeName() -> String {

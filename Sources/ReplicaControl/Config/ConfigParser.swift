@@ -172,7 +172,7 @@ package struct ConfigParser {
         if !ConfigParser.isPlainName(name) {
             warn(token.position, "resource name '\(name)' is used in file names; use letters, digits, '.', '_', '-'")
         }
-        if name == "all" || name.contains("/") {
+        if name == "all" || name.contains("/") || name.hasPrefix("-") || name.hasPrefix(".") {
             throw ConfigError(token.position, "resource name '\(name)' is not allowed")
         }
         try advance()

@@ -161,6 +161,12 @@ extension ResolvedResource {
                 "in resource \(name):\n\tThere are multiple host sections for the peer node.\n\t"
                     + "Use the --peer option to select which peer section to use.", exitCode: 1)
         }
+        guard localAddress.address.family == remoteAddress.address.family else {
+            throw ConfigError(
+                localAddress.position,
+                "in resource \(name):\n\tthe two hosts have addresses of different families: "
+                    + "\(localAddress.address.family) and \(remoteAddress.address.family).")
+        }
         return ConnectionConfiguration(
             local: localAddress.address, remote: remoteAddress.address, options: try netOptions(extra: extra),
             discardMyData: discardMyData, tentative: tentative)

@@ -154,6 +154,7 @@ extension ResourceLoop {
         default:
             do throws(ControlCommandError) {
                 let command = try ControlCommand(parsing: line, resource: settings.resource)
+                if let problem = algorithmProblem(command) { return answerControl(index, problem) }
                 let id = control.newCommand()
                 control.list[index].command = id.value
                 switch command {
@@ -167,6 +168,14 @@ extension ResourceLoop {
             } catch {
                 answerControl(index, CommandAnswer(code: ControlTable.invalidRequest, text: error.message))
             }
+        }
+    }
+
+    private func algorithmProblem(_ command: ControlCommand) -> CommandAnswer? {
+        switch command {
+        case .connect(let configuration): Authentication.problem(configuration.options)
+        case .netOptions(let options): Authentication.problem(options)
+        default: nil
         }
     }
 

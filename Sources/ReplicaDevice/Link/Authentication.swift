@@ -1,5 +1,6 @@
 import COpenSSL
 import Glibc
+import ReplicaProto
 
 /// The cryptography of the handshake (CRAM-HMAC, `wire.md` 4.3). Comparing is the core's affair.
 enum Authentication {
@@ -12,6 +13,28 @@ enum Authentication {
             for k in bytes.indices { bytes[k] = UInt8.random(in: .min ... .max, using: &generator) }
         }
         return bytes
+    }
+
+    /// Names that the kernel knows for checksums of blocks and OpenSSL does not.
+    private static let checksums = ["crc32", "crc32c", "crct10dif", "xxhash64"]
+
+    /// What is wrong with the algorithms that options name (`control.md` 2.11, 120 to 147): an administrator wants to hear
+    /// of it now, not when the peer comes. Nil if all are known.
+    static func problem(_ options: NetOptions) -> CommandAnswer? {
+        let name = options.cramHMACAlgorithm
+        if !name.isEmpty, hmac(algorithm: name, key: [0], message: [0]) == nil {
+            return CommandAnswer(code: checksums.contains(name) ? 121 : 120, text: "cram-hmac-alg '\(name)'")
+        }
+        func isKnown(_ name: String) -> Bool {
+            name.isEmpty || checksums.contains(name) || EVP_get_digestbyname(name) != nil
+        }
+        if !isKnown(options.checksumAlgorithm) {
+            return CommandAnswer(code: 144, text: "csums-alg '\(options.checksumAlgorithm)'")
+        }
+        if !isKnown(options.verifyAlgorithm) {
+            return CommandAnswer(code: 146, text: "verify-alg '\(options.verifyAlgorithm)'")
+        }
+        return nil
     }
 
     /// HMAC with the digest that the kernel calls `algorithm`; nil if there is none of that name.
