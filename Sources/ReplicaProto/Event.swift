@@ -8,6 +8,8 @@ package enum Event: Equatable, Sendable {
 
     // MARK: Administration
     case commandReceived(CommandID, ControlCommand)
+    /// Nobody waits for the answer of this `waitConnect` or `waitSync` any more.
+    case waitAbandoned(CommandID)
     /// A handler script ended. `status` is its exit code (0...255), or nil if it could not be run or was killed.
     case handlerFinished(HandlerID, status: Int32?)
     /// An answer to `Effect.makeChallenge`: 64 unpredictable bytes.

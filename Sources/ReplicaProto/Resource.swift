@@ -82,6 +82,7 @@ package struct Resource: ~Copyable {
             metadataWritten(volume, error)
         case .commandReceived(let id, let command):
             commandReceived(id, command)
+        case .waitAbandoned(let id): waiters.removeAll { $0.command == id }
         case .handlerFinished(let id, let status):
             handlerFinished(id, status)
         case .challengeMade(let bytes):

@@ -8,7 +8,15 @@ struct AdjustPlan {
         guard let running else { return try builder.up(resource) }
         var steps = [builder.settings(resource)]
         if running.options != (try resource.resourceOptions()) { steps.append(try builder.resourceOptions(resource)) }
-        steps += removals(resource, running)
+        let removals = removals(resource, running)
+        let isConnected = running.volumes.contains { $0.state.connection != .standAlone }
+        if !removals.isEmpty, isConnected, resource.peer != nil {
+            // A volume leaves while nobody talks about it.
+            var step = try builder.disconnect(resource, force: false)
+            step.stage = .prerequisites
+            steps.append(step)
+        }
+        steps += removals
         var isNewDevice = false
         for volume in resource.volumes {
             let current = running.volumes.first { $0.volume == volume.number && $0.minor == volume.minor }
@@ -18,6 +26,7 @@ struct AdjustPlan {
             }
             steps += try disk(resource, volume, current)
         }
+        if !removals.isEmpty, isConnected { return steps + [try builder.connect(resource, extra: [])] }
         return steps + (try network(resource, running, isNewDevice: isNewDevice))
     }
 

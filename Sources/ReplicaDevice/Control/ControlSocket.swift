@@ -16,6 +16,8 @@ import ReplicaProto
 /// A line that cannot be read is answered with code 162 (Invalid configuration request) and what is wrong with it.
 struct ControlTable: ~Copyable {
     static let connections = 32
+    /// How many of them may wait for something to happen: whoever is in charge must still get in.
+    static let waiting = 24
     static let lineBytes = 65_536
     static let invalidRequest: Int32 = 162
 
@@ -29,6 +31,8 @@ struct ControlTable: ~Copyable {
         var line: [UInt8] = []
         /// The command whose answer is awaited; 0 without.
         var command: UInt64 = 0
+        /// It is one that may take for ever.
+        var isWaiting = false
         var output = SendQueue(byteCapacity: 4096, segmentCapacity: 64)
         /// The client has said all it wants to say.
         var hasEnded = false
@@ -127,6 +131,12 @@ extension ResourceLoop {
             }
         } else {
             connection.pointee.hasEnded = true
+            if connection.pointee.command != 0, connection.pointee.isWaiting {
+                // It might wait for ever for an answer that nobody reads.
+                let id = CommandID(connection.pointee.command)
+                connection.pointee.command = 0
+                deliver(.waitAbandoned(id))
+            }
         }
         endControlIfDone(index)
     }
@@ -155,6 +165,18 @@ extension ResourceLoop {
             do throws(ControlCommandError) {
                 let command = try ControlCommand(parsing: line, resource: settings.resource)
                 if let problem = algorithmProblem(command) { return answerControl(index, problem) }
+                let isWait =
+                    switch command {
+                    case .waitConnect, .waitSync: true
+                    default: false
+                    }
+                if isWait, waitingCommands >= ControlTable.waiting {
+                    return answerControl(
+                        index,
+                        CommandAnswer(
+                            code: ControlTable.invalidRequest, text: "\(ControlTable.waiting) commands wait already"))
+                }
+                control.list[index].isWaiting = isWait
                 let id = control.newCommand()
                 control.list[index].command = id.value
                 switch command {
@@ -168,6 +190,12 @@ extension ResourceLoop {
             } catch {
                 answerControl(index, CommandAnswer(code: ControlTable.invalidRequest, text: error.message))
             }
+        }
+    }
+
+    private var waitingCommands: Int {
+        (0..<ControlTable.connections).count {
+            control.list[$0].phase == .open && control.list[$0].command != 0 && control.list[$0].isWaiting
         }
     }
 

@@ -241,7 +241,10 @@ struct DaemonTests {
         #expect(try steps(changed) == [connect])
         changed = same
         changed.volumes[0].minor = 5
-        #expect(try steps(changed) == ["detach 5", "del-minor 5", "new-minor r0 0 0"] + attach)
+        #expect(
+            try steps(changed) == [
+                "disconnect ipv4:10.0.0.1:7788 ipv4:10.0.0.2:7788", "detach 5", "del-minor 5", "new-minor r0 0 0",
+            ] + attach + [connect])
         // The recorded answer to two changed options, on both options' sections.
         #expect(
             try steps(

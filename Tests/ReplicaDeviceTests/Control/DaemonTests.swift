@@ -113,6 +113,27 @@ import Testing
         #expect(String(decoding: try wholeFile("\(node.run)/proc/drbd"), as: UTF8.self).split(separator: "\n").count == 2)
     }
 
+    /// Whoever waits for ever leaves room for the one who ends it.
+    @Test func waitersLeaveRoom() throws {
+        let directory = try TestDirectory()
+        guard let node = try TestNode("alice", in: directory) else { try Test.cancel("the kernel has no io_uring for us") }
+        try node.command("new-minor r0 0 0")
+        try node.command("connect r0 ipv4:127.0.0.1:1 ipv4:127.0.0.2:1")
+        var waiters: [TestSocket] = []
+        for _ in 0..<ControlTable.waiting {
+            let waiter = try TestSocket(path: "\(node.run)/r0.ctl")
+            try waiter.send(Array("wait-connect 0\n".utf8))
+            waiters.append(waiter)
+        }
+        #expect(try wait { try node.ask("wait-connect 0 --wfc-timeout=1").code == 162 })
+        // Who goes away waits no more.
+        waiters.removeLast()
+        #expect(try wait { try node.ask("wait-connect 0 --wfc-timeout=1").code == 5 })
+        try node.command("disconnect r0")
+        for waiter in waiters { #expect(try waiter.receive(4) == Array("0 0\n".utf8)) }
+        #expect(node.stop())
+    }
+
     /// Handlers are the configuration's, which may change while the daemon runs.
     @Test func settingsAreReadAgain() throws {
         let directory = try TestDirectory()
