@@ -60,7 +60,7 @@ on alice "$tools/drbdsetup" sh-status r0 | grep -q '^_sh_status_process$' || fai
 on alice "$tools/drbdadm" --version | bash -c 'eval "$(cat)"; [ $((DRBD_KERNEL_VERSION_CODE)) -ge $((0x080400)) ] && [ $((DRBD_KERNEL_VERSION_CODE)) -lt $((0x090000)) ]' ||
     fail "version: $(on alice "$tools/drbdadm" --version)"
 
-item 39 "check_drbd, node_exporter and drbd-overview parse the status file"
+item 39 "check_drbd and node_exporter parse the status file; collectd would"
 plugin=/usr/lib/nagios/plugins/check_drbd
 if [ -x $plugin ]; then
     check() { $plugin -p "$proc" -d All; }

@@ -28,7 +28,9 @@ cleanup_fn() { cleanups+=("$1"); }
 
 finish() {
     local status=$? node i
-    trap - EXIT INT TERM
+    # Whatever happens now, a second Ctrl-C or a reader of our output that has gone, everything is cleaned up.
+    trap - EXIT ERR
+    trap '' INT TERM HUP PIPE
     set +eu
     if [ "$status" != 0 ] && [ "$status" != 77 ]; then evidence "$status" >&2; fi
     for i in "${children[@]}"; do kill_tree "$i"; done
@@ -44,6 +46,7 @@ trap finish EXIT
 trap 'failed_because="line $LINENO: $BASH_COMMAND"' ERR
 trap 'exit 130' INT
 trap 'exit 143' TERM
+trap 'exit 129' HUP
 set -E
 
 # remove DIRECTORY: whoever was just told to end may still write there.

@@ -31,7 +31,7 @@ apart() {
 
 pair 96M
 apart
-say "both are Primary apart; they meet again"
+item 20 "both are Primary apart; they meet again"
 alice connect r0
 bob connect r0
 await 30 "they part" stand_alone
@@ -41,7 +41,7 @@ holds alice "alice's data were touched" 11 1M 12 2M
 holds bob "bob's data were touched" 21 1M 22 3M
 say "alice $(cstate alice) $(role alice), bob $(cstate bob) $(role bob)"
 
-say "alice is named the victim: refused while she is Primary"
+item 19 "alice is named the victim: refused while she is Primary"
 alice disconnect r0
 refused 10 '(123)' alice -- --discard-my-data connect r0
 alice secondary r0
