@@ -1,3 +1,14 @@
+/// Sizes of a resource's tables. The daemon takes `Limits`; whoever makes thousands of cores takes less.
+package struct TableSizes: Sendable {
+    /// Indices of unanswered client requests.
+    package var clientRequests = Limits.clientRequests
+    package var requestTable = Limits.requestTable
+    package var peerRequests = Limits.peerRequests
+    package var openEpochs = Limits.openEpochs
+
+    package init() {}
+}
+
 /// Every bound of the core, beside the bounds it must agree with.
 package enum Limits {
     /// Client requests in flight, pieces of split ones counted singly. One slab entry each.

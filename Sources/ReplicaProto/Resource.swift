@@ -13,12 +13,12 @@ package struct Resource: ~Copyable {
     /// In ascending order of number.
     var volumes: [Volume] = []
     var options = ResourceOptions()
-    var link = Link()
-    var requests = RequestTable()
+    var link: Link
+    var requests: RequestTable
     /// Writes sent to the peer whose epoch is not acknowledged, in order of sending, over all volumes.
     var transferLog = RequestList()
-    var peerRequests = PeerRequestTable()
-    var receiveEpochs = ReceiveEpochs()
+    var peerRequests: PeerRequestTable
+    var receiveEpochs: ReceiveEpochs
     var writeOrdering = WriteOrdering.flush
     var clusterChange: ClusterChange?
     var waiters: [Waiter] = []
@@ -33,8 +33,12 @@ package struct Resource: ~Copyable {
     var promotionsRunning = 0
     var fencing: Fencing?
 
-    package init(name: String, seed: (UInt64, UInt64, UInt64, UInt64)) {
+    package init(name: String, seed: (UInt64, UInt64, UInt64, UInt64), sizes: TableSizes = TableSizes()) {
         self.name = name
+        link = Link(openEpochs: sizes.openEpochs)
+        requests = RequestTable(capacity: sizes.requestTable, clients: sizes.clientRequests)
+        peerRequests = PeerRequestTable(capacity: sizes.peerRequests)
+        receiveEpochs = ReceiveEpochs(capacity: sizes.openEpochs)
         random = RandomGenerator(seed: seed)
     }
 

@@ -31,6 +31,9 @@ struct Volume {
     /// A write was answered that only the peer's disk has, since our own went away. The peer says so with a new
     /// identifier, but its acknowledgement travels on the other stream and may be faster.
     var ownDiskIsBehind = false
+    /// A write was answered (protocols A and B) that the peer had not confirmed when its connection was lost: without a
+    /// disk of our own nobody may go on with the peer's, although its identifier is the one that we know.
+    var peerIsBehind = false
     /// The bitmap on disk is not authoritative (FULL_SYNC).
     var fullSyncFlag = false
     /// Whole-bitmap writes that are not durable yet.
@@ -45,6 +48,8 @@ struct Volume {
     /// Closing leaves metadata that any attach accepts.
     var closesCleanly = false
     var detachCommand: CommandID?
+    /// A detach that waits until the peer has confirmed all writes.
+    var detachWaits: CommandID?
     var attachCommand: CommandID?
     /// The metadata is ready, but a handshake runs that told the peer of no disk.
     var attachIsPutOff = false
@@ -60,6 +65,8 @@ struct Volume {
     var active = RequestList()
     /// Of those: held back by something.
     var waitingCount = 0
+    /// Unanswered writes and discards.
+    var activeWrites = 0
     /// Something that waiting requests wait for has ended in this step.
     var retryWanted = false
     var openCount = 0
@@ -68,6 +75,9 @@ struct Volume {
     var isRotating = false
     /// The same, put off while I/O is frozen.
     var rotationDeferred = false
+    /// Our disk becomes Inconsistent on disk because it failed a request that the peer's did not; no reply to such a
+    /// request leaves before that is durable: after a crash the disk would pass for good.
+    var isDegrading = false
     /// A Primary without a disk has not said yet that it goes on with our data.
     var rotatesOnceAccepted = false
     /// The change under way is one that the peer asked for.
@@ -94,11 +104,16 @@ struct Volume {
     var discardMyData = false
     /// A forced promotion of the peer while both disks are Inconsistent.
     var peerForcedPromotion = false
+    /// Whether a crash of ours would leave a log that counts for the writes of a diskless Primary.
+    var peerGuard = PeerGuard.off
     /// The peer will say once more how it sees itself after the handshake (`wire.md` 6.2); until then what we know of
     /// its disk is from before.
     var owesSecondState = false
     /// Our P_STATE of the handshake is out.
     var sentHandshake = false
+
+    /// What the comparison with an attaching peer's identifiers made of ours, until it has been told what they were.
+    var identifierCorrection: GenerationIdentifiers?
 
     // MARK: Resync
     /// Our bitmap goes out at the end of this step.
@@ -122,6 +137,9 @@ struct Volume {
     var hasDisk: Bool { state.disk.isUsable }
     var isSuspended: Bool { state.suspendedByUser || state.suspendedNoData || state.suspendedFencing }
 }
+
+/// PRIMARY_IND and the generation that a diskless peer's writes belong to, on their way to the superblock.
+enum PeerGuard: UInt8 { case off, written, durable }
 
 extension DiskState {
     /// Inconsistent or better: there is a local disk to read and write.

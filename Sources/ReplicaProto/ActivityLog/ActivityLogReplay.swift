@@ -21,10 +21,20 @@ package struct ActivityLogReplay: Equatable, Sendable {
 
     /// Replays a ring given in disk order.
     package init(ring: RawSpan, geometry: ActivityLogGeometry) {
+        var blocks: [ActivityLogTransaction?] = []
+        if ring.byteCount / ActivityLogTransaction.blockBytes >= Int(geometry.blocks) {
+            blocks.reserveCapacity(Int(geometry.blocks))
+            for position in 0..<Int(geometry.blocks) { blocks.append(Self.block(at: position, of: ring, geometry)) }
+        }
+        self.init(blocks: blocks, geometry: geometry)
+    }
+
+    /// Replays the transactions of a ring in the order in which they were written; nil for a block that is none.
+    package init(blocks: [ActivityLogTransaction?], geometry: ActivityLogGeometry) {
         outcome = .noUsableLog
         newestNumber = nil
         slotsOutOfRange = 0
-        let count = min(Int(geometry.blocks), ring.byteCount / ActivityLogTransaction.blockBytes)
+        let count = blocks.count
         corruptBlocks = Int(geometry.blocks)
         guard count == Int(geometry.blocks) else { return }
 
@@ -33,7 +43,7 @@ package struct ActivityLogReplay: Equatable, Sendable {
         var valid = 0
         var isFirstValid = false
         for position in 0..<count {
-            guard let block = Self.block(at: position, of: ring, geometry) else { continue }
+            guard let block = blocks[position] else { continue }
             valid += 1
             if position == 0 { isFirstValid = true }
             guard block.type != ActivityLogTransaction.typeInitialised else { continue }
@@ -52,13 +62,10 @@ package struct ActivityLogReplay: Equatable, Sendable {
         }
         newestNumber = newest.number
 
-        var hot = [UInt32](
-            repeating: ActivityLogTransaction.freeExtent, count: Int(ActivityLogTransaction.slotLimit))
+        var hot: [UInt32] = []
         var position = oldest.position
         while true {
-            if let block = Self.block(at: position, of: ring, geometry),
-                block.type != ActivityLogTransaction.typeInitialised
-            {
+            if let block = blocks[position], block.type != ActivityLogTransaction.typeInitialised {
                 slotsOutOfRange += Self.apply(block, to: &hot)
             }
             if position == newest.position { break }
@@ -82,12 +89,18 @@ package struct ActivityLogReplay: Equatable, Sendable {
             let slot = Int(block.contextStart) + index
             let extent = block.context[index]
             if extent == ActivityLogTransaction.freeExtent && slot >= Int(block.contextSize) { continue }
-            if slot < hot.count { hot[slot] = extent } else { outOfRange += 1 }
+            if !set(slot, extent, in: &hot) { outOfRange += 1 }
         }
-        for update in block.updates {
-            if Int(update.slot) < hot.count { hot[Int(update.slot)] = update.extent } else { outOfRange += 1 }
-        }
+        for update in block.updates where !set(Int(update.slot), update.extent, in: &hot) { outOfRange += 1 }
         return outOfRange
+    }
+
+    /// False for a slot that cannot exist.
+    private static func set(_ slot: Int, _ extent: UInt32, in hot: inout [UInt32]) -> Bool {
+        guard slot < Int(ActivityLogTransaction.slotLimit) else { return false }
+        while slot >= hot.count { hot.append(ActivityLogTransaction.freeExtent) }
+        hot[slot] = extent
+        return true
     }
 
     private static func block(

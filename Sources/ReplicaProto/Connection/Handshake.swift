@@ -154,6 +154,7 @@ extension Resource {
         volumes[v].peerIdentifiers = nil
         volumes[v].discardMyData = link.discardMyData
         volumes[v].sentHandshake = true
+        rotateBeforeComparison(v)
         sendSyncParameters(v)
         sendSizes(v, askForReply: false)
         sendUUIDs(v)
@@ -331,7 +332,7 @@ extension Resource {
         volumes[v].peerDirtyBits = packet.dirtyBits
         let shaky = !state.connection.isConnected || state.peerDisk == .diskless
         if shaky, state.disk < .inconsistent, state.role == .primary, volumes[v].exposedIdentifier != 0,
-            volumes[v].exposedIdentifier & ~1 != packet.identifiers.current & ~1
+            volumes[v].exposedIdentifier & ~1 != packet.identifiers.current & ~1 || volumes[v].peerIsBehind
         {
             log(.error, v, "Can only connect to data with current UUID=\(GenerationIdentifiers.hex(volumes[v].exposedIdentifier))")
             return connectionFailed(.disconnecting)
@@ -353,8 +354,11 @@ extension Resource {
                 }
                 enqueue(v, .changedPages, .superblock)
             }
-        } else if state.role == .primary || (state.disk == .diskless && state.connection.isConnected) {
-            // Also while a disk of ours is on its way out or in: applications go on with what the peer has now.
+        } else if volumes[v].exposedIdentifier != 0, state.peerDisk != .upToDate {
+            // The target of a resync that lost its source shows nothing to anybody.
+        } else if state.role == .primary || (state.disk != .negotiating && state.connection.isConnected) {
+            // Also while a disk of ours is on its way out or in: applications go on with what the peer has now. A disk
+            // that is Negotiating when the peer vanishes is compared with it (`sanitized`).
             volumes[v].exposedIdentifier = packet.identifiers.current
         }
     }

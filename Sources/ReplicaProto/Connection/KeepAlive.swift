@@ -19,6 +19,7 @@ extension Resource {
             switch action.kind {
             case .targetEnds: targetAcksProcessed(action.volume)
             case .sourceEnds: sourceEnds(action.volume)
+            case .sourceWaits: sourceWaits(action.volume)
             }
         }
     }

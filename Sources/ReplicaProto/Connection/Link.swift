@@ -56,7 +56,7 @@ struct Link {
     /// Writes sent in the open epoch.
     var epochWrites = 0
     /// Closed and not acknowledged, oldest first.
-    var sentEpochs = EpochQueue()
+    var sentEpochs: EpochQueue
     var barrierSentAt = Instant.zero
 
     // MARK: Liveness
@@ -70,6 +70,8 @@ struct Link {
     var stallsLeft = 0
     var pingActions: [PingAction] = []
 
+    init(openEpochs: Int = Limits.openEpochs) { sentEpochs = EpochQueue(capacity: openEpochs) }
+
     /// Packets can be sent.
     var isUsable: Bool {
         switch phase {
@@ -81,7 +83,7 @@ struct Link {
 
 /// Something that waits until the peer has processed all that we sent on the meta stream so far.
 struct PingAction {
-    enum Kind { case targetEnds, sourceEnds }
+    enum Kind { case targetEnds, sourceEnds, sourceWaits }
 
     /// Acks to wait for.
     var ping: UInt64
@@ -95,10 +97,11 @@ struct EpochQueue {
     private var head = 0
     private(set) var count = 0
 
-    init() { entries = Array(repeating: (0, 0), count: Limits.openEpochs) }
+    init(capacity: Int = Limits.openEpochs) { entries = Array(repeating: (0, 0), count: capacity) }
 
     var isEmpty: Bool { count == 0 }
     var isFull: Bool { count == entries.count }
+    var capacity: Int { entries.count }
     var first: (number: UInt32, writes: UInt32)? { count > 0 ? entries[head] : nil }
 
     mutating func append(_ entry: (number: UInt32, writes: UInt32)) {

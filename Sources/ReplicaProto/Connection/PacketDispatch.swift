@@ -45,7 +45,9 @@ extension Resource {
         case .connectionStateChangeReply(let code): clusterChangeAnswered(code)
         case .barrier(let number): barrierReceived(number)
         case .barrierAck(let number, let setSize): barrierAcknowledged(number, setSize)
-        case .ping: send(.meta, nil, .pingAck)
+        case .ping:
+            send(.meta, nil, .pingAck)
+            targetMayEndNow()
         case .pingAck: pingAcknowledged()
         case .unplugRemote, .delayProbe: break
         case .initialData, .initialMeta: connectionFailed(.protocolError)

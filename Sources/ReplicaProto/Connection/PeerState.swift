@@ -86,6 +86,10 @@ extension Resource {
             return giveUpFrozenWrites(v)
         }
         setState(v, change)
+        if let corrected = volumes[v].identifierCorrection {
+            volumes[v].identifierCorrection = nil
+            correctIdentifiers(v, corrected)
+        }
         let new = volumes[v].state
         if old.connection > .wfReportParams, new.connection > .connected, peer.connection <= .connected,
             peer.disk != .negotiating, old.connection != new.connection
@@ -100,7 +104,7 @@ extension Resource {
     /// First P_STATE of a connection is through for a volume.
     private mutating func connectionEstablished(_ v: Int) {
         if volumes[v].state.connection == .connected { superblockChanged(v) }
-        volumes[v].rotationDeferred = false
+        if volumes[v].state.peerDisk.isThere { volumes[v].rotationDeferred = false }
         enqueue(v, .superblock)
         resendFrozenWrites(v)
     }
@@ -123,6 +127,7 @@ extension Resource {
     /// The new connection state, or nil if the connection or the attach failed.
     private mutating func decide(_ v: Int, _ peer: VolumeState, _ peerDisk: inout DiskState) -> ConnectionState? {
         guard let peerIdentifiers = volumes[v].peerIdentifiers else { return .connected }
+        if peer.disk == .negotiating { rotateBeforeComparison(v) }
         log(.info, v, "drbd_sync_handshake:")
         log(
             .info, v,
@@ -137,10 +142,12 @@ extension Resource {
         log(.info, v, "uuid_compare()=\(comparison.verdict.number) by rule \(comparison.rule)")
         switch comparison.correction {
         case .own(let corrected):
-            volumes[v].identifiers = corrected
-            storeRoleBit(v)
-            superblockChanged(v)
-            enqueue(v, .superblock)
+            if peer.disk == .negotiating {
+                // It decides by what we tell it next, and has to see what we have seen: the same rule from the other side.
+                volumes[v].identifierCorrection = corrected
+            } else {
+                correctIdentifiers(v, corrected)
+            }
         case .peer(let corrected): volumes[v].peerIdentifiers = corrected
         case nil: break
         }
@@ -164,6 +171,9 @@ extension Resource {
         }
         switch decision.outcome {
         case .connected: return .connected
+        case .becomeSource where state.disk == .negotiating && isOtherThanInUse(v, volumes[v].identifiers):
+            // By disk states, not by generations: what applications have seen is on the peer's disk, damaged as it is.
+            log(.error, v, "this is not the data that was lost last")
         case .becomeSource(let full):
             if full { setWholeBitmap(v, .decidedSource) }
             return .wfBitMapS
@@ -189,6 +199,13 @@ extension Resource {
             connectionFailed(.disconnecting)
             return nil
         }
+    }
+
+    private mutating func correctIdentifiers(_ v: Int, _ corrected: GenerationIdentifiers) {
+        volumes[v].identifiers = corrected
+        storeRoleBit(v)
+        superblockChanged(v)
+        enqueue(v, .superblock)
     }
 
     // MARK: Cluster-wide changes, the peer's side (`wire.md` 6.5)

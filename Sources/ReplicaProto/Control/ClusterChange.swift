@@ -15,6 +15,8 @@ struct ClusterChange {
     var volume: Int?
     var mask: UInt32
     var value: UInt32
+    /// A promotion of a node that has no good disk of its own.
+    var reliesOnPeer = false
 
     init(_ purpose: Purpose, _ command: CommandID, _ volume: Int?, mask: UInt32, value: UInt32) {
         self.purpose = purpose
@@ -29,6 +31,9 @@ extension Resource {
     mutating func askPeer(_ change: ClusterChange) {
         invariant(clusterChange == nil, "one cluster-wide change at a time")
         clusterChange = change
+        if case .promote(force: false) = change.purpose, let v = change.volume, volumes[v].state.disk != .upToDate {
+            clusterChange?.reliesOnPeer = true
+        }
         let request = StateChangeRequest(mask: change.mask, value: change.value)
         if change.volume == nil, link.version >= 100 {
             send(.data, nil, .connectionStateChangeRequest(request))
@@ -60,6 +65,10 @@ extension Resource {
             return connectionFailed(.disconnecting)
         }
         if case .promote = change.purpose { promotionsRunning = 0 }
+        if case .detach = change.purpose, let v = change.volume {
+            retryLater(v)
+            if !volumes[v].state.peerDisk.isThere { peerAcceptedOurData(v) }
+        }
         answer(change.command, self.code(.refusedByPeer))
     }
 
@@ -70,7 +79,10 @@ extension Resource {
         switch change.purpose {
         case .promote(let force):
             promotionsRunning = 0
-            if let v = change.volume { promote(change.command, v, force: force) }
+            guard let v = change.volume else { return }
+            // It was to go on with the peer's data. A disk that was Negotiating is UpToDate by now, but older for all we know.
+            if change.reliesOnPeer { return answer(change.command, code(.noUpToDateDisk)) }
+            promote(change.command, v, force: force)
         case .detach:
             if let v = change.volume { performDetach(change.command, v) }
         case .invalidate, .invalidateRemote:

@@ -18,6 +18,7 @@ extension Resource {
         case .primary, .secondary, .disconnect, .detach, .invalidate, .invalidateRemote, .down, .outdate, .attach,
             .connect, .newCurrentUUID:
             clusterChange != nil || !demotions.isEmpty || promotionsRunning > 0 || fencing != nil
+                || volumes.contains { $0.detachWaits != nil }
                 || link.phase == .closing || (link.phase == .cleanup && link.afterCleanup == .standAlone)
         case .newMinor, .deleteMinor, .diskOptions, .netOptions, .resourceOptions, .pauseSync, .resumeSync, .suspendIO,
             .resumeIO, .verify, .resize, .waitConnect, .waitSync:

@@ -45,18 +45,28 @@ extension Resource {
             return answer(id, code(.inTransientState))
         }
         let new = volumes[v].state
+        var isRotated = false
         if new.disk.isUsable {
             let alone = !new.connection.isConnected || new.peerDisk <= .failed
             if declares || (alone && volumes[v].identifiers.bitmap == 0) {
                 newCurrentIdentifier(v)
                 if !declares { volumes[v].identifiers.bitmap &= ~1 }
+                isRotated = true
             }
             storeRoleBit(v)
             volumes[v].exposedIdentifier = volumes[v].identifiers.current
+        } else if new.peerDisk == .upToDate, let peer = volumes[v].peerIdentifiers {
+            // What applications see from now on is the peer's.
+            volumes[v].exposedIdentifier = peer.current
         }
         volumes[v].discardMyData = false
         // The indicator and the generation are durable before the first write can come.
-        enqueue(v, .superblock, .then(.promoted(id, forced: declares)))
+        if isRotated {
+            volumes[v].isRotating = true
+            enqueue(v, .superblock, .then(.rotated), .then(.promoted(id, forced: declares)))
+        } else {
+            enqueue(v, .superblock, .then(.promoted(id, forced: declares)))
+        }
     }
 
     mutating func finishPromotion(_ v: Int, _ id: CommandID, forced: Bool) {
@@ -96,6 +106,7 @@ extension Resource {
 
     /// All accepted writes are complete and confirmed: the role may go.
     mutating func demotionsMayContinue() {
+        detachesMayContinue()
         guard !demotions.isEmpty else { return }
         let waiting = demotions
         for demotion in waiting {
@@ -118,7 +129,7 @@ extension Resource {
         enqueue(v, .superblock, .then(.demoted(id)))
     }
 
-    private func transferLogHolds(_ v: Int) -> Bool {
+    func transferLogHolds(_ v: Int) -> Bool {
         var r = transferLog.head
         while r >= 0 {
             if requests[r].volume == v { return true }

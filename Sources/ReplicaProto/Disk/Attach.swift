@@ -221,14 +221,52 @@ extension Resource {
         }
         let verdict = judge(v) { $0.disk = .failed }
         guard verdict.isSuccess else { return answer(command, code(verdict)) }
-        if volumes[v].state.connection.isConnected {
-            askPeer(ClusterChange(.detach, command, v, mask: 0x1e00, value: 0x0400))
-        } else {
-            performDetach(command, v)
+        // Protocols A and B have answered writes that the peer's disk may still refuse. Ours goes once that is settled.
+        volumes[v].detachWaits = command
+        closeEpoch()
+        detachesMayContinue()
+    }
+
+    /// The peer's disk has all writes that were answered: ours may go.
+    mutating func detachesMayContinue() {
+        for v in volumes.indices {
+            guard let command = volumes[v].detachWaits, !transferLogHolds(v), !isAnyWriteRunning(v) else { continue }
+            volumes[v].detachWaits = nil
+            switch volumes[v].state.disk {
+            case .diskless: return answer(command, .success)
+            case .attaching, .failed: return answer(command, code(.inTransientState))
+            case .negotiating, .inconsistent, .outdated, .unknown, .consistent, .upToDate: break
+            }
+            let verdict = judge(v) { $0.disk = .failed }
+            if !verdict.isSuccess {
+                retryLater(v)
+                answer(command, code(verdict))
+            } else if volumes[v].state.connection.isConnected {
+                askPeer(ClusterChange(.detach, command, v, mask: 0x1e00, value: 0x0400))
+            } else {
+                performDetach(command, v)
+            }
         }
     }
 
+    private func isAnyWriteRunning(_ v: Int) -> Bool {
+        var r = volumes[v].active.head
+        while r >= 0 {
+            if requests[r].isRunningWrite { return true }
+            r = requests[r].next
+        }
+        return false
+    }
+
+    /// No write begins between the moment when all are settled and the end of the disk.
+    func isDetaching(_ v: Int) -> Bool {
+        if volumes[v].detachWaits != nil { return true }
+        guard let change = clusterChange, change.volume == v, case .detach = change.purpose else { return false }
+        return true
+    }
+
     mutating func performDetach(_ command: CommandID, _ v: Int) {
+        retryLater(v)
         // It may have failed while the peer was asked.
         if volumes[v].state.disk == .diskless { return answer(command, .success) }
         let verdict = judge(v) { $0.disk = .failed }
@@ -240,19 +278,41 @@ extension Resource {
     }
 
     /// An I/O error of the data disk, by `on-io-error`.
+    ///
+    /// With `pass_on` DRBD 8.4 makes the disk Inconsistent at once, whoever else has the data. Then a bad block would be
+    /// enough to have everything overwritten by a copy that is older, but whole ("due to disk states", `wire.md` 5.5). So
+    /// the only good disk stays UpToDate, and the disk of a Primary until the peer has proved that it is there and has
+    /// the block (`peerMadeGood`).
     mutating func localIOFailed(_ v: Int) {
         guard volumes[v].hasDisk else { return }
         switch volumes[v].diskOptions.onIOError {
         case .passOn:
-            if volumes[v].state.disk > .inconsistent, volumes[v].state.peerDisk == .upToDate || volumes[v].state.role == .secondary {
-                setState(v) { $0.disk = .inconsistent }
-            }
+            if volumes[v].state.role == .secondary { passOnError(v) }
         case .callLocalIOError:
             runHandler(.localIOError, v)
             failDisk(v, isMetadata: false)
         case .detach:
             failDisk(v, isMetadata: false)
         }
+    }
+
+    /// A request that our disk failed succeeded on the peer's: from now on that is the better copy.
+    mutating func peerMadeGood(_ v: Int) {
+        guard volumes[v].hasDisk, volumes[v].diskOptions.onIOError == .passOn else { return }
+        passOnError(v)
+    }
+
+    private mutating func passOnError(_ v: Int) {
+        guard volumes[v].state.disk > .inconsistent, volumes[v].state.peerDisk == .upToDate else { return }
+        setState(v) { $0.disk = .inconsistent }
+        volumes[v].isDegrading = true
+        enqueue(v, .superblock, .then(.degraded))
+    }
+
+    mutating func degraded(_ v: Int) {
+        volumes[v].isDegrading = false
+        completeHeldWrites(v)
+        finishFlushes()
     }
 
     mutating func failDisk(_ v: Int, isMetadata: Bool) {
@@ -277,7 +337,8 @@ extension Resource {
             // A read error's block may lie outside the log's extents: if the bitmap can't be written, all is suspect.
             volumes[v].fullSyncFlag = volumes[v].metadataBroken
         }
-        enqueue(v, .changedPages, .superblock)
+        // The peer counts on what was acknowledged, and no epoch will flush this disk any more.
+        enqueue(v, .flushData, .changedPages, .superblock)
         if volumes[v].closesCleanly { enqueue(v, .flushMetadata, .initialiseLog, .flushMetadata, .cleanSuperblock) }
         enqueue(v, .then(.closeDisk))
     }
@@ -300,6 +361,7 @@ extension Resource {
             answer(command, .success)
         }
         volumes[v].bitmap = DirtyBitmap(bits: 0)
+        advanceEpochs()
         continueDown()
     }
 

@@ -35,6 +35,15 @@ struct MetadataQueue {
     var hasSteps: Bool { head < steps.count }
 
     mutating func append(_ step: Step) { steps.append(step) }
+    /// Another step comes first.
+    mutating func putBack(_ step: Step) {
+        if head > 0 {
+            head -= 1
+            steps[head] = step
+        } else {
+            steps.insert(step, at: 0)
+        }
+    }
     mutating func takeNext() -> Step? {
         guard head < steps.count else { return nil }
         let step = steps[head]
@@ -53,6 +62,8 @@ enum Consequence: Equatable {
     case attached
     /// The new current identifier is durable: held replies may leave.
     case rotated
+    /// It is durable that our disk is not good any more: replies that rely on the peer's may leave.
+    case degraded
     case promoted(CommandID, forced: Bool)
     case mayDemote(CommandID)
     case demoted(CommandID)
@@ -60,6 +71,8 @@ enum Consequence: Equatable {
     case syncUUIDReady(UInt64)
     /// Target: it is durably Inconsistent under the new identifier.
     case resyncMayBegin
+    /// The log of this node counts for what a diskless Primary writes here.
+    case guarding
     /// Target: every resynced block is durable.
     case resyncedDataDurable
     /// Target: the identifiers of the end are durable.
@@ -104,11 +117,19 @@ extension Resource {
             follow(consequence, v)
             return
         }
-        guard volumes[v].superblock != nil, !volumes[v].metadataBroken else { return }
+        guard volumes[v].superblock != nil, !volumes[v].metadataBroken || step == .flushData else { return }
         switch step {
         case .superblock:
             let block = currentSuperblock(v)
             if block == volumes[v].writtenSuperblock { return }
+            if !block.flags.contains(.primaryIndicator), let written = volumes[v].writtenSuperblock,
+                written.flags.contains(.primaryIndicator), writeNextPages(v)
+            {
+                // From then on the log is not replayed: what it covered has to be in the bitmap on disk first.
+                volumes[v].metadata.putBack(step)
+                volumes[v].metadata.running = .changedPages
+                return
+            }
             volumes[v].superblock = block
             volumes[v].writtenSuperblock = block
             volumes[v].metadata.running = step
@@ -224,6 +245,8 @@ extension Resource {
         volumes[v].metadata.running = nil
         if let error {
             log(.error, v, "flushing the data device failed: errno \(error.code)")
+            // Nobody knows what was lost with it.
+            if volumes[v].state.disk == .failed { volumes[v].fullSyncFlag = true }
             metadataFailed(v)
         }
         advanceMetadata(v)

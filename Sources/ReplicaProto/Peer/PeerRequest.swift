@@ -57,10 +57,10 @@ struct PeerRequestTable {
     /// Of those: reads and resync blocks, which no epoch holds back.
     private(set) var waitingOutsideEpochs = 0
 
-    init() {
-        entries = Array(repeating: PeerRequest(), count: Limits.peerRequests)
-        for index in 0..<Limits.peerRequests {
-            entries[index].next = index + 1 < Limits.peerRequests ? Int32(index + 1) : -1
+    init(capacity: Int = Limits.peerRequests) {
+        entries = Array(repeating: PeerRequest(), count: capacity)
+        for index in 0..<capacity {
+            entries[index].next = index + 1 < capacity ? Int32(index + 1) : -1
         }
     }
 

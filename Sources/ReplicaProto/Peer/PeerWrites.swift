@@ -42,7 +42,7 @@ extension Resource {
     }
 
     private mutating func enterPeerWrite(_ p: Int32, _ v: Int, _ range: SectorRange, _ blockID: UInt64, _ flags: DataFlags) {
-        peerAcceptedOurData(v)
+        peerAcceptedOurData(v, byWriting: true)
         peerRequests[p].volume = v
         peerRequests[p].range = range
         peerRequests[p].blockID = blockID
@@ -155,7 +155,14 @@ extension Resource {
         guard volumes[v].hasDisk else { return refuse(p) }
         let request = peerRequests[p]
         if request.isApplicationWrite, !request.holdsExtents, !volumes[v].state.peerDisk.isThere {
-            // The peer has no disk, so it keeps no activity log: ours does (`metadata.md` 4.1).
+            // The peer has no disk, so it keeps no activity log: ours does (`metadata.md` 4.1), if the superblock says so.
+            guard volumes[v].peerGuard == .durable else {
+                if volumes[v].peerGuard == .off {
+                    volumes[v].peerGuard = .written
+                    enqueue(v, .superblock, .then(.guarding))
+                }
+                return
+            }
             switch volumes[v].activityLog.acquire(extents(of: request.range)) {
             case .full: return
             case .hot: peerRequests[p].holdsExtents = true
@@ -181,6 +188,14 @@ extension Resource {
             volumes[v].counters.diskRead += UInt64(request.range.count)
             emit(.readDisk(tag, number, request.range))
         }
+    }
+
+    mutating func guarding(_ v: Int) {
+        guard volumes[v].peerGuard == .written else { return }
+        // What is durable may be from before another change.
+        let isDurable = volumes[v].superblock != nil && currentSuperblock(v) == volumes[v].writtenSuperblock
+        volumes[v].peerGuard = isDurable ? .durable : .off
+        retryLater(v)
     }
 
     /// The disk failed or was detached while the request waited: it ends as one that the disk refused.
@@ -307,6 +322,8 @@ extension Resource {
     /// the write ordering method demands.
     mutating func advanceEpochs() {
         while true {
+            // A disk on its way out is flushed before it is closed (`diskMayBeIdle`), and that counts for all epochs.
+            if writeOrdering == .flush, volumes.contains(where: { $0.state.disk == .failed && $0.superblock != nil }) { return }
             if receiveEpochs.isFlushing {
                 guard receiveEpochs.flushesPending == 0 else { return }
                 receiveEpochs.isFlushing = false

@@ -51,10 +51,10 @@ struct ReceiveEpochs {
     var flushesPending = 0
     var isFlushing = false
 
-    init() {
-        epochs = Array(repeating: ReceiveEpoch(id: 0), count: Limits.openEpochs)
+    init(capacity: Int = Limits.openEpochs) {
+        epochs = Array(repeating: ReceiveEpoch(id: 0), count: capacity)
         // Each group but the one behind a flush starts with a later epoch than the group before.
-        unfinishedOfGroup = Array(repeating: 0, count: Limits.openEpochs + 2)
+        unfinishedOfGroup = Array(repeating: 0, count: capacity + 2)
         open()
     }
 

@@ -54,6 +54,7 @@ extension Resource {
         requests[r].stage = .waitingAdmission
         requests.append(r, to: &volumes[v].active)
         volumes[v].waitingCount += 1
+        if requests[r].isWrite { volumes[v].activeWrites += 1 }
         volumes[v].counters.applicationPending += 1
         return r
     }
@@ -62,10 +63,13 @@ extension Resource {
     mutating func proceed(_ r: Int32) {
         let v = requests[r].volume
         if requests[r].stage == .waitingAdmission {
-            guard mayStartIO(v, requests[r].kind), requests.freeCount > Limits.clientRequests,
-                link.sentEpochs.count < Limits.openEpochs - Limits.clientRequests
+            guard mayStartIO(v, requests[r].kind), requests.freeCount > requests.clients,
+                link.sentEpochs.count < link.sentEpochs.capacity - requests.clients
             else { return }
-            if requests[r].kind == .read { return startRead(r) }
+            if requests[r].kind == .read {
+                if volumes[v].activeWrites > 0, overlapsActive(r, reads: false) { return }
+                return startRead(r)
+            }
             if requests[r].kind == .flush { return startFlush(r) }
             requests[r].stage = .waitingLogSpace
         }
@@ -90,6 +94,7 @@ extension Resource {
     func mayStartIO(_ v: Int, _ kind: Request.Kind) -> Bool {
         if volumes[v].isSuspended { return false }
         if kind == .read || kind == .flush { return true }
+        if isDetaching(v) { return false }
         // Our disk is on its way in: a write that only the peer gets now would be in nobody's bitmap, because the peer
         // believes that a disk is here already.
         if volumes[v].state.disk == .negotiating { return false }
@@ -141,16 +146,28 @@ extension Resource {
         ).value
     }
 
-    /// Whether an unanswered earlier write, resync I/O, or a write of the peer overlaps: two copies of one block must
+    /// Whether an unanswered earlier request of a client overlaps.
+    ///
+    /// A read never sees a write that is not answered: its answer could be the only trace of data that a crash leaves on
+    /// neither node that counts, and the next reader would go back in time (`design.md` 5, rule 4).
+    private func overlapsActive(_ r: Int32, reads: Bool) -> Bool {
+        let range = requests[r].range
+        var earlier = requests[r].previous
+        while earlier >= 0 {
+            if requests[earlier].isWrite || reads && requests[earlier].kind == .read, requests[earlier].range.overlaps(range) {
+                return true
+            }
+            earlier = requests[earlier].previous
+        }
+        return false
+    }
+
+    /// Whether an unanswered earlier request, resync I/O, or a write of the peer overlaps: two copies of one block must
     /// see their writes in the same order, and neither disk promises any.
     private func overlapsEarlier(_ r: Int32) -> Bool {
         let v = requests[r].volume
         let range = requests[r].range
-        var earlier = requests[r].previous
-        while earlier >= 0 {
-            if requests[earlier].isWrite, requests[earlier].range.overlaps(range) { return true }
-            earlier = requests[earlier].previous
-        }
+        if overlapsActive(r, reads: true) { return true }
         if peerRequests.list.count > 0 {
             var p = peerRequests.list.head
             while p >= 0 {

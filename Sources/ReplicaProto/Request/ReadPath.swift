@@ -92,6 +92,7 @@ extension Resource {
         volumes[v].counters.peerPending -= 1
         volumes[v].counters.networkReceived += UInt64(packet.range.count)
         requests[r].remote = .written
+        if requests[r].local == .failed { peerMadeGood(v) }
         reply(r, nil, data: payload)
         retire(r, acknowledged: false)
     }
@@ -187,7 +188,12 @@ extension Resource {
         }
         let v = requests[r].volume
         if volumes[v].isRotating { return }
-        let good = requests[r].local == .succeeded || (requests[r].local != .pending && link.isUsable)
+        let isGoodThere = volumes[v].state.connection.isConnected && volumes[v].state.peerDisk == .upToDate
+        let good = requests[r].local == .succeeded || isGoodThere
+        if good, requests[r].local == .failed {
+            peerMadeGood(v)
+            if volumes[v].isDegrading { return }
+        }
         reply(r, good ? nil : .io)
         retire(r, acknowledged: false)
     }

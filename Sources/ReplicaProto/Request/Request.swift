@@ -102,15 +102,19 @@ struct RequestTable {
     /// Entry of the request that uses a client index now, -1 if none.
     private var entryOfClient: [Int32]
 
-    init() {
-        entries = Array(repeating: Request(), count: Limits.requestTable)
-        for index in 0..<Limits.requestTable {
-            entries[index].next = index + 1 < Limits.requestTable ? Int32(index + 1) : -1
+    init(capacity: Int = Limits.requestTable, clients: Int = Limits.clientRequests) {
+        invariant(clients < capacity, "answered requests have room beside unanswered ones")
+        entries = Array(repeating: Request(), count: capacity)
+        for index in 0..<capacity {
+            entries[index].next = index + 1 < capacity ? Int32(index + 1) : -1
         }
         freeHead = 0
-        freeCount = Limits.requestTable
-        entryOfClient = Array(repeating: -1, count: Limits.clientRequests)
+        freeCount = capacity
+        entryOfClient = Array(repeating: -1, count: clients)
     }
+
+    /// Unanswered requests that there can be.
+    var clients: Int { entryOfClient.count }
 
     subscript(index: Int32) -> Request {
         @inline(__always) get { entries[Int(index)] }
@@ -121,7 +125,7 @@ struct RequestTable {
     /// the transfer log keeps, so the caller checks `freeCount` before it admits anything.
     mutating func take(_ id: RequestID) -> Int32 {
         invariant(freeHead >= 0, "a request table entry is free for every admitted request")
-        invariant(Int(id.index) < Limits.clientRequests, "client index \(id.index) is below \(Limits.clientRequests)")
+        invariant(Int(id.index) < clients, "client index \(id.index) is below \(clients)")
         invariant(entryOfClient[Int(id.index)] < 0, "client index \(id.index) is used once at a time")
         let index = freeHead
         freeHead = entries[Int(index)].next

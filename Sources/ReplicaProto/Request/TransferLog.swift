@@ -25,7 +25,8 @@ extension Resource {
                 retire(r, acknowledged: true)
             } else {
                 requests[r].acknowledgedEpoch = true
-                if requests[r].remote == .sent || requests[r].remote == .received {
+                // Queued, too: the news that it left may be slower than the answer to it.
+                if requests[r].remote == .queued || requests[r].remote == .sent || requests[r].remote == .received {
                     peerPendingEnds(r)
                     requests[r].remote = .written
                     completeIfDone(r)
@@ -67,6 +68,7 @@ extension Resource {
         _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
         peerPendingEnds(r)
         requests[r].remote = .refused
+        if requests[r].stage == .answered, volumes[v].state.peerDisk != .upToDate { volumes[v].peerIsBehind = true }
         completeIfDone(r)
     }
 
@@ -86,6 +88,7 @@ extension Resource {
             }
             peerPendingEnds(r)
             if requests[r].stage == .answered {
+                if requests[r].remote != .written { volumes[v].peerIsBehind = true }
                 retire(r, acknowledged: false)
             } else {
                 if requests[r].remote == .queued || requests[r].remote == .sent {

@@ -194,8 +194,16 @@ extension Resource {
         if mutation == .acknowledgeBeforePeer { rule = .a }
         var local = requests[r].local
         // Only the peer's copy is good, and the next resync overwrites ours: it doesn't count.
-        if local == .succeeded, volumes[v].state.disk == .inconsistent || volumes[v].rotationFailed { local = .failed }
-        let completion = rule.completion(local: local, peer: requests[r].remote)
+        // Nor does a disk that went away meanwhile: the peer's generation has left it behind.
+        if local == .succeeded, volumes[v].state.disk == .inconsistent || !volumes[v].hasDisk || volumes[v].rotationFailed {
+            local = .failed
+        }
+        var remote = requests[r].remote
+        // A disk that is about to be overwritten with ours does not count either.
+        if remote == .written, local == .failed || local == .diskless, volumes[v].state.peerDisk != .upToDate {
+            remote = .refused
+        }
+        let completion = rule.completion(local: local, peer: remote)
         switch completion {
         case .wait:
             // Only the peer's disk can have it, and nothing but the end of its epoch will say so.
@@ -208,6 +216,10 @@ extension Resource {
         case .succeed, .fail:
             // Only our disk has it, and the data generation that says so is not durable yet.
             if volumes[v].isRotating, requests[r].remote != .written, mutation != .skipUUIDRotation { return }
+            if completion == .succeed, local == .failed {
+                peerMadeGood(v)
+                if volumes[v].isDegrading { return }
+            }
             // A frozen write whose peer vanished waits for the verdict, and so does one that found no disk at all.
             if completion == .fail, volumes[v].isSuspended, !requests[r].inTransferLog { requests[r].retried = true }
             if volumes[v].isSuspended, requests[r].retried { return }
@@ -230,6 +242,7 @@ extension Resource {
             requests[r].buffer = nil
         }
         requests.remove(r, from: &volumes[v].active)
+        if requests[r].isWrite { volumes[v].activeWrites -= 1 }
         requests.forgetClient(r)
         requests[r].stage = .answered
         volumes[v].counters.applicationPending -= 1
@@ -253,6 +266,8 @@ extension Resource {
             if !bothGood, requests[r].local != .diskless, mutation != .skipBitOnPeerLoss {
                 _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
             }
+        } else {
+            retryLater(v)
         }
         releaseExtents(r)
         requests.free(r)

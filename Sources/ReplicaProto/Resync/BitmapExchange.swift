@@ -32,7 +32,21 @@ extension Resource {
     mutating func runTransfers() {
         for v in volumes.indices where volumes[v].sendsBitmap {
             volumes[v].sendsBitmap = false
-            if volumes[v].state.connection == .wfBitMapS { sendBitmap(v) }
+            if volumes[v].state.connection == .wfBitMapS {
+                markUnconfirmed(v)
+                sendBitmap(v)
+            }
+        }
+    }
+
+    /// Writes that a peer with a disk was sent, and one without may still refuse: it will not learn of their bits later.
+    private mutating func markUnconfirmed(_ v: Int) {
+        var r = transferLog.head
+        while r >= 0 {
+            if requests[r].volume == v, requests[r].remote != .written {
+                _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
+            }
+            r = requests[r].logNext
         }
     }
 
@@ -220,7 +234,9 @@ extension Resource {
         log(.info, v, "updated sync uuid \(volumes[v].identifiers.text)")
         beginResync(v)
         volumes[v].resync?.identifier = identifier
-        enqueue(v, .superblock, .then(.syncUUIDReady(identifier)))
+        // What the last Primary sent may be in nothing but our disk's cache, and no log of ours covers it: copied and then
+        // lost here, it would be a difference that no bitmap knows.
+        enqueue(v, .flushData, .superblock, .then(.syncUUIDReady(identifier)))
     }
 
     mutating func syncUUIDReady(_ v: Int, _ identifier: UInt64) {
@@ -252,10 +268,43 @@ extension Resource {
         }
         if state.connection >= .syncSource, peer.connection == .connected {
             volumes[v].resync?.targetReported = true
+            // DRBD 8.4 drops the packet here and with it a demotion that came before we had ended (`wire.md` 6.3, step 3):
+            // it would keep us from becoming Primary for as long as the connection lasts.
+            setState(v) { $0.peerRole = peer.role }
             sourceMayEnd(v)
+            if !(volumes[v].resync?.isEnding ?? true), volumes[v].state.connection.isSyncSource { afterPing(v, .sourceWaits) }
             return true
         }
         return false
+    }
+
+    /// The target has reported the end, all its acks are in, and still blocks are marked that it knows nothing of: ours
+    /// could not be read or written. DRBD 8.4 stays SyncSource for ever; a new connection compares the bitmaps.
+    mutating func sourceWaits(_ v: Int) {
+        guard let resync = volumes[v].resync, resync.targetReported, !resync.isEnding,
+            volumes[v].state.connection.isSyncSource, volumes[v].bitmap.weight > resync.failed
+        else { return }
+        log(.warning, v, "\(volumes[v].bitmap.weight) blocks are marked after the end of the resync, connecting again")
+        connectionFailed(.networkFailure)
+    }
+
+    /// The target's last ping before it ends looks like any other.
+    mutating func targetMayEndNow() {
+        for v in volumes.indices where volumes[v].state.connection.isSyncSource && volumes[v].bitmap.weight == 0 {
+            volumes[v].resync?.targetMayHaveEnded = true
+        }
+    }
+
+    /// The target is lost as a resync ends: did it get that far? DRBD 8.4 takes it that it did not. Its bitmap identifier
+    /// stays, a Primary that goes on alone begins no new generation (`wire.md` 5.2, U6 asks for B = 0), and if the target
+    /// did end and is promoted, rule 50 overwrites what was written here without a word. So we take it that it did: if
+    /// it did not, the next resync is a full one (rule 80).
+    mutating func endUnseenResync(_ v: Int) {
+        guard let resync = volumes[v].resync, resync.targetMayHaveEnded,
+            volumes[v].identifiers.bitmap == resync.identifier
+        else { return }
+        volumes[v].identifiers = volumes[v].identifiers.withRetiredBitmap
+        superblockChanged(v)
     }
 
     /// The target has all blocks; ours are all confirmed too.
@@ -271,14 +320,16 @@ extension Resource {
     mutating func sourceEnds(_ v: Int) {
         guard let resync = volumes[v].resync, resync.isEnding, volumes[v].state.connection.isSyncSource else { return }
         logResyncEnd(v, resync)
-        if resync.failed == 0 {
+        // What failed may be news of an earlier run, or have succeeded since: the bits tell.
+        let succeeded = volumes[v].bitmap.weight == 0
+        if succeeded {
             volumes[v].identifiers = volumes[v].identifiers.withRetiredBitmap
             volumes[v].peerIdentifiers = volumes[v].identifiers
         }
         endResync(v)
         setState(v) {
             $0.connection = .connected
-            $0.peerDisk = resync.failed == 0 ? .upToDate : .inconsistent
+            $0.peerDisk = succeeded ? .upToDate : .inconsistent
         }
         enqueue(v, .superblock, .changedPages)
         if volumes[v].diskOptions.fencing != .dontCare { runHandler(.unfencePeer, v) }

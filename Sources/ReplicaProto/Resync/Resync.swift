@@ -37,6 +37,9 @@ struct Resync {
     // MARK: Source
     /// The target says that it is done, but blocks are still marked here.
     var targetReported = false
+    /// The target pinged when nothing was marked any more, as it does before it ends (`wire-resync.md` 8.8): it may have
+    /// ended without our knowing.
+    var targetMayHaveEnded = false
 
     init(serial: UInt64, total: UInt64, options: DiskOptions, maxBuffers: Int, at now: Instant) {
         self.serial = serial

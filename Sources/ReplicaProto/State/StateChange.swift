@@ -66,8 +66,12 @@ extension Resource {
             volumes[v].isCrashedPrimary = false
             volumes[v].peerFlags.remove(.crashedPrimary)
         }
+        if new.role == .secondary || new.connection.isConnected && new.peerDisk == .upToDate { volumes[v].peerIsBehind = false }
         if old.role != new.role { exportMayHaveChanged(v) }
         if peerDataLost(old, new) { peerLost(v, from: old, to: new) }
+        if !old.peerDisk.isThere, new.peerDisk.isThere, new.connection.isConnected { volumes[v].rotationDeferred = false }
+        if new.peerDisk.isThere || new.peerRole != .primary { volumes[v].peerGuard = .off }
+        if old.peerRole == .secondary, new.peerRole == .primary { disklessPeerPromoted(v, new) }
         if new.disk.isUsable {
             // Kept for the time when the disk is not usable any more and its state says nothing.
             let flags = currentFlags(v)
@@ -111,17 +115,19 @@ extension Resource {
     }
 
     private mutating func peerLost(_ v: Int, from old: VolumeState, to new: VolumeState) {
+        if old.connection.isSyncSource { endUnseenResync(v) }
         guard new.role == .primary || new.peerRole == .primary, volumes[v].identifiers.bitmap == 0,
             new.disk == .upToDate
         else { return }
-        if new.isSuspended {
+        // Frozen are only our own clients.
+        if new.isSuspended, new.role == .primary {
             volumes[v].rotationDeferred = true
             return
         }
         let isNew = old.connection == .wfReportParams && new.role != .primary && new.peerDisk == .diskless
-        if isNew || volumes[v].obeysPeer {
-            // It may still turn us down for having other data than it has in use, or never learn that we let it detach;
-            // then nothing must have changed.
+        if isNew || new.role != .primary && (isDetaching(v) || volumes[v].obeysPeer) {
+            // It may still turn us down for having other data than it has in use, or never learn that we let it detach,
+            // or let us do the same; then nothing must have changed.
             volumes[v].rotatesOnceAccepted = true
             return
         }
@@ -129,9 +135,16 @@ extension Resource {
         sendUUIDs(v)
     }
 
+    /// U7: applications will write to our disk alone. The promotion is certain once the peer says that it is Primary, or
+    /// writes.
+    private mutating func disklessPeerPromoted(_ v: Int, _ new: VolumeState) {
+        guard !new.peerDisk.isThere, volumes[v].identifiers.bitmap == 0, new.disk == .upToDate else { return }
+        volumes[v].rotatesOnceAccepted = true
+    }
+
     /// A diskless Primary goes on with our data: from now on that is a generation of its own.
-    mutating func peerAcceptedOurData(_ v: Int) {
-        guard volumes[v].rotatesOnceAccepted else { return }
+    mutating func peerAcceptedOurData(_ v: Int, byWriting: Bool = false) {
+        guard volumes[v].rotatesOnceAccepted, byWriting || !isDetaching(v) else { return }
         volumes[v].rotatesOnceAccepted = false
         guard volumes[v].identifiers.bitmap == 0, volumes[v].state.disk == .upToDate else { return }
         rotateIdentifiers(v)
@@ -144,6 +157,7 @@ extension Resource {
         if mutation == .skipUUIDRotation { return }
         newCurrentIdentifier(v)
         volumes[v].isRotating = true
+        volumes[v].peerGuard = .off
         enqueue(v, .superblock, .then(.rotated))
     }
 
@@ -180,9 +194,22 @@ extension Resource {
     mutating func rotateIfDeferred(_ v: Int) {
         guard volumes[v].rotationDeferred, !volumes[v].isSuspended else { return }
         volumes[v].rotationDeferred = false
-        guard !volumes[v].state.connection.isConnected, volumes[v].identifiers.bitmap == 0,
+        let state = volumes[v].state
+        // Also on a connection to a peer whose disk is gone.
+        guard !state.connection.isConnected || !state.peerDisk.isThere, volumes[v].identifiers.bitmap == 0,
+            state.disk == .upToDate
+        else { return }
+        rotateIdentifiers(v)
+        sendUUIDs(v)
+    }
+
+    /// The peer comes back before the new generation that was put off, but not everything can be sent again: writes that
+    /// were answered are only in our bitmap, and without a generation of its own nobody would look at that (rule 40).
+    mutating func rotateBeforeComparison(_ v: Int) {
+        guard volumes[v].rotationDeferred, volumes[v].peerIsBehind, volumes[v].identifiers.bitmap == 0,
             volumes[v].state.disk == .upToDate
         else { return }
+        volumes[v].rotationDeferred = false
         rotateIdentifiers(v)
     }
 
@@ -190,8 +217,10 @@ extension Resource {
 
     private mutating func tellPeer(_ v: Int, from old: VolumeState, to new: VolumeState) {
         guard link.phase == .established else { return }
-        let attached = old.peerDisk == .diskless && new.peerDisk != .diskless && old.connection.isConnected
-            && new.connection.isConnected
+        // Attaching is no news yet: what the peer needs to know it can use only once it is Negotiating.
+        let wasAway = old.peerDisk == .diskless || old.peerDisk == .attaching
+        let isAway = new.peerDisk == .diskless || new.peerDisk == .attaching || new.peerDisk == .failed
+        let attached = wasAway && !isAway && old.connection.isConnected && new.connection.isConnected
         if attached {
             sendUUIDs(v)
             return sendState(v)
@@ -210,7 +239,12 @@ extension Resource {
         }
     }
 
-    mutating func sendState(_ v: Int) { send(.data, v, .state(volumes[v].state.word)) }
+    mutating func sendState(_ v: Int) {
+        var told = volumes[v].state
+        // A DRBD 8.4 peer that has heard of Attaching does not notice that Negotiating is what it waited for.
+        if told.disk == .attaching { told.disk = .diskless }
+        send(.data, v, .state(told.word))
+    }
 
     mutating func sendUUIDs(_ v: Int, extra: UUIDFlags = []) {
         guard volumes[v].state.disk.hasMetadata, link.isUsable, volumes[v].sentHandshake else { return }
@@ -244,6 +278,8 @@ extension Resource {
         case .answer(let command): answer(command, .success)
         case .attached: finishAttach(v)
         case .rotated: identifierRotated(v)
+        case .degraded: degraded(v)
+        case .guarding: guarding(v)
         case .promoted(let command, let forced): finishPromotion(v, command, forced: forced)
         case .mayDemote(let command): demoteNow(v, command)
         case .demoted(let command): finishDemotion(v, command)

@@ -22,10 +22,13 @@ import Testing
     static let budgeted = ["initial-sync-slow as bob", "partial-resync-controller as bob"]
     /// A read crosses the news that it cannot be served, in a way that the order of the capture does not show.
     static let crossing = ["io-error-read as alice"]
+    /// The only good disk of a diskless Primary stays UpToDate when it passes an error on; the kernel makes it
+    /// Inconsistent, and lets the next attach overwrite it with older data (`localIOFailed`).
+    static let deviating = ["io-error-read as bob"]
 
     @Test("our core in the place of a kernel", arguments: sessions, ["alice", "bob"])
     func replaces(session: String, node: String) throws {
-        if (Self.budgeted + Self.crossing).contains("\(session) as \(node)") { return }
+        if (Self.budgeted + Self.crossing + Self.deviating).contains("\(session) as \(node)") { return }
         for connection in try SessionReplay.connections(of: session) {
             var replay = try SessionReplay(session, connection, as: node)
             try replay.run()
