@@ -9,7 +9,7 @@ extension Cluster {
         node.forgetProcess()
         node.isRunning = true
         node.hasPower = true
-        node.core = Resource(name: "r0", seed: (random.next(), random.next(), random.next(), random.next()))
+        node.core = SimNode.newCore(&random)
         node.core.mutation = mutation
         node.commands = [.newMinor(Self.volume, minor: 0), attachCommand, connectCommand()]
         if !scenario.startsInSync, !hasBeenEqual, !promotedByForce, node.index == 0 {
@@ -44,8 +44,10 @@ extension Cluster {
         abandonRequests(node)
         node.forgetProcess()
         node.hasPower = false
+        node.lostPower = true
         node.data.cutPower(random: &random)
         node.metadata.cutPower(random: &random)
+        unseenResyncEnd()
         let other = peer(of: node)
         if !isForked, isCurrent[other.index], other.isRunning, !(isPromisedLoosely && wasPrimary) { isCurrent[node.index] = false }
         if wasPrimary || isCurrent[node.index] || isForked {
@@ -60,8 +62,21 @@ extension Cluster {
         scheduleRestart(node)
     }
 
+    /// Both nodes are down, and the source of a resync has not seen that it was over: rules 34 and 36 of `wire.md` 5.3
+    /// make it source again before anybody asks who was Primary since. What clients were promised in those moments and
+    /// no flush made durable is gone if the target was the Primary. While the source lives it does not come to that
+    /// (`endUnseenResync`).
+    private func unseenResyncEnd() {
+        guard !isForked, nodes.allSatisfy({ !$0.isRunning }) else { return }
+        guard let left = nodes[0].metadata.superblock?.identifiers, let right = nodes[1].metadata.superblock?.identifiers,
+            left.current & ~1 == right.current & ~1, (left.bitmap == 0) != (right.bitmap == 0)
+        else { return }
+        let source = nodes[left.bitmap != 0 ? 0 : 1]
+        for sector in histories[0].touched { histories[0].revive(Int(sector), source.data.current[Int(sector)], at: now) }
+    }
+
     /// Under A and B answers run ahead of the peer: only the primary itself has all that it promised.
-    private var isPromisedLoosely: Bool { scenario.net.replicationProtocol != .c }
+    var isPromisedLoosely: Bool { scenario.net.replicationProtocol != .c }
 
     private func primaryIsLost(_ node: SimNode) {
         guard isPromisedLoosely, !isForked, let state = state(node), state.role == .primary, state.disk == .upToDate
@@ -103,6 +118,8 @@ extension Cluster {
         let id = CommandID(node.nextCommand)
         node.nextCommand += 1
         node.pendingCommand = id
+        node.openCommand = command
+        if case .connect(let configuration) = command { node.discardsData = configuration.discardMyData }
         trace { "\(node.name): command \(Self.name(command))" }
         step(node, .commandReceived(id, command))
     }
@@ -111,6 +128,7 @@ extension Cluster {
         trace { "\(node.name) -> answer \(answer.code) \(answer.text)" }
         guard node.pendingCommand == id else { return fail("\(node.name) answers command \(id.value), which is not open") }
         node.pendingCommand = nil
+        node.openCommand = nil
         node.lastAnswer = answer
         if node.commands.isEmpty { node.isSetUp = true }
         queue.add(
@@ -220,22 +238,37 @@ extension Cluster {
     private func lookAfter(_ node: SimNode) {
         guard let state = state(node) else { return }
         let eager = isHealing || random.chance(15)
+        // A demotion waits for I/O, so what is frozen thaws first.
+        if state.suspendedByUser, eager { return command(node, .resumeIO(Self.volume)) }
+        if endFalseAlarm(node, state) { return }
         if wantsPrimary != node.index, !isForked, state.role == .primary { return demote(node) }
         // A primary that lost its disk finds out by its peer what it may attach.
         if state.connection == .standAlone, eager, !node.sawSplitBrain { return command(node, connectCommand()) }
         if state.disk == .diskless, eager, !node.isClosing { return command(node, attachCommand) }
         if isHealing, state.connection == .connected, state.disk == .inconsistent, state.peerDisk == .upToDate {
-            // Some blocks could not be read or written. DRBD leaves it at that until the next connection.
-            return command(node, .disconnect(force: false))
+            // Some blocks could not be read or written. DRBD leaves it at that until the next connection, or, where a
+            // Primary needs the one it has, until the next attach (`wire-resync.md` 8.8).
+            return command(node, state.role == .primary ? .detach(Self.volume, force: false) : .disconnect(force: false))
         }
-        if state.suspendedByUser, eager { return command(node, .resumeIO(Self.volume)) }
         if state.pausedByUser, eager { return command(node, .resumeSync(Self.volume)) }
         if wantsPrimary == node.index || isForked {
-            let otherIsPrimary = self.state(peer(of: node))?.role == .primary
-            if state.role == .secondary, isForked || (isCurrent[node.index] && !otherIsPrimary) {
+            if state.role == .primary, node.export.isPrimary, !node.exportIsOpen { return openExport(node) }
+            let otherIsPrimary = self.state(peer(of: node))?.role == .primary || isBeingPromoted(peer(of: node))
+            // Without a good disk of its own it would go on with what the other one has.
+            let source = state.disk == .upToDate ? node.index : 1 - node.index
+            if state.role == .secondary, isForked || (isCurrent[source] && !otherIsPrimary) {
                 command(node, .primary(Self.volume, force: false))
             }
         }
+    }
+
+    /// A promotion without an answer may still happen: it waits for a peer that does not answer, and goes on alone when
+    /// the connection is lost (`wire.md` 6.5). Who promotes the other node meanwhile wants a split brain, and that is
+    /// what `design.md` 5, rule 5 would give him. Cluster managers wait for the answer, too.
+    private func isBeingPromoted(_ node: SimNode) -> Bool {
+        guard node.isRunning else { return false }
+        if let command = node.openCommand, case .primary = command { return true }
+        return node.commands.contains { if case .primary = $0 { true } else { false } }
     }
 
     func demote(_ node: SimNode) {
@@ -249,6 +282,47 @@ extension Cluster {
 
     // MARK: Split brain
 
+    /// One at a time was Primary, and yet there are two generations: the peer of a Primary whose disk is gone begins one
+    /// by itself (`wire.md` 5.2, U6 and U7), and if it dies before that was heard, the Primary may go on with its own
+    /// disk and begin another. It loses nothing: on one side not a block has changed since the generation that both
+    /// come from (rule 90), and `design.md` 5, rule 5 asks no more than that nothing is overwritten silently.
+    func isFalseAlarm() -> Bool {
+        guard !isForked, let left = nodes[0].core.identifiers(of: Self.volume), nodes[0].isRunning, nodes[1].isRunning,
+            let right = nodes[1].core.identifiers(of: Self.volume), left.bitmap != 0, left.bitmap & ~1 == right.bitmap & ~1
+        else { return false }
+        let unchanged = nodes.filter { node in
+            guard let disk = state(node)?.disk, disk > .failed else { return false }
+            return node.core.outOfSyncBits(of: Self.volume) == 0
+        }
+        guard let node = unchanged.first(where: { state($0)?.role == .secondary }) ?? unchanged.first else { return false }
+        unchangedNode = node.index
+        return true
+    }
+
+    /// What an administrator does about it. True if there is nothing else to do for this node now.
+    private func endFalseAlarm(_ node: SimNode, _ state: VolumeState) -> Bool {
+        guard let unchanged = unchangedNode else { return false }
+        if isQuietAndEqual {
+            unchangedNode = nil
+            for node in nodes { node.sawSplitBrain = false }
+            return false
+        }
+        let isAlone = state.connection == .standAlone
+        if node.index != unchanged {
+            if isAlone { command(node, connectCommand()) }
+            return isAlone
+        }
+        if node.discardsData, !isAlone { return false }
+        if state.role == .primary {
+            demote(node)
+        } else if !isAlone {
+            command(node, .disconnect(force: false))
+        } else {
+            command(node, state.disk == .diskless ? attachCommand : connectCommand(discardMyData: true))
+        }
+        return true
+    }
+
     /// A quiet moment, a parted network, two primaries that write, and back together.
     private func administrateSplitBrain() {
         switch splitStage {
@@ -261,7 +335,14 @@ extension Cluster {
             histories.append(histories[0])
             splitStage = .apart(until: nil)
         case .apart(nil):
-            guard nodes.allSatisfy({ state($0)?.role == .primary }) else { return }
+            // A Primary that has not missed its peer yet has not begun a generation either: if it dies now, nothing that
+            // it answered is lost, and nothing has split.
+            guard
+                nodes.allSatisfy({
+                    guard let state = state($0), state.role == .primary, !state.connection.isConnected else { return false }
+                    return ($0.metadata.stableSuperblock?.identifiers.bitmap ?? 0) != 0
+                })
+            else { return }
             splitStage = .apart(until: now + .seconds(random.between(1, 40)))
         case .apart(let until?):
             if now < until {

@@ -13,7 +13,13 @@ extension Cluster {
             // Whoever can answer a write without the other leaves the other behind.
             switch (own.disk == .upToDate, isReplicated) {
             case (true, false): isCurrent[other.index] = false
-            case (false, true): isCurrent[node.index] = false
+            case (false, true):
+                if isCurrent == [node.index == 0, node.index == 1], other.lostPower { onlyCacheIsLost(other) }
+                isCurrent[node.index] = false
+            case (false, false) where isPromisedLoosely && isCurrent == [node.index == 1, node.index == 0] && !node.lostTransit:
+                // Under A and B the disk that failed was the only one with what was still under way to the peer.
+                node.lostTransit = true
+                onlyCacheIsLost(other)
             case (true, true), (false, false): break
             }
         }
@@ -21,6 +27,10 @@ extension Cluster {
             theirs.disk == .upToDate, theirs.peerDisk == .upToDate, theirs.connection == .connected
         else { return }
         hasBeenEqual = true
+        for node in nodes {
+            node.lostPower = false
+            node.lostTransit = false
+        }
         if isForked || isCurrent == [true, true] { return }
         if isCurrent == [false, false] {
             // What both lacked must have come together again.
@@ -33,6 +43,14 @@ extension Cluster {
         isCurrent = [true, true]
     }
 
+    /// The other node has lost its power, and before that is noticed the disk of this one fails: `design.md` 5, rule 4
+    /// speaks of the surviving disk, and what was in no other place than the lost cache and the failed disk has none.
+    /// What was flushed was checked when the flush was answered (rule 3).
+    private func onlyCacheIsLost(_ other: SimNode) {
+        trace { "what only the failed disk had is lost: \(other.name)'s is the last one" }
+        for sector in histories[0].touched { histories[0].revive(Int(sector), other.data.current[Int(sector)], at: now) }
+    }
+
     private func isBusy(_ sector: Int) -> Bool {
         nodes.contains { node in
             node.requests.contains { $0.map { $0.range.overlaps(SectorRange(UInt64(sector), 1)) } ?? false }
@@ -42,10 +60,14 @@ extension Cluster {
     // MARK: The activity log
 
     /// What the platter's ring says is hot.
-    func loadStableLog(_ node: SimNode) {
-        let ring = Array(node.metadata.stable[1..<1 + node.metadata.logBlocks].joined())
+    func loadStableLog(_ node: SimNode) { loadStableLog(node, Array(1...node.metadata.logBlocks)) }
+
+    private func loadStableLog(_ node: SimNode, _ changed: [Int]) {
+        for block in changed {
+            node.stableLog[block - 1] = try? ActivityLogTransaction(decoding: node.metadata.stableBlock(block).span.bytes)
+        }
         let replay = ActivityLogReplay(
-            ring: ring, geometry: ActivityLogGeometry(stripes: 1, stripeBlocks: UInt32(node.metadata.logBlocks)))
+            blocks: node.stableLog, geometry: ActivityLogGeometry(stripes: 1, stripeBlocks: UInt32(node.metadata.logBlocks)))
         node.stableHot = []
         if case .updates(let hot) = replay.outcome { node.stableHot = hot }
     }
@@ -54,7 +76,7 @@ extension Cluster {
         let logBlocks = blocks.filter { $0 >= 1 && $0 <= node.metadata.logBlocks }
         guard !logBlocks.isEmpty else { return }
         let before = node.stableHot
-        loadStableLog(node)
+        loadStableLog(node, logBlocks)
         // Who leaves the log must not differ, or be in a bitmap.
         for extent in before where !node.stableHot.contains(extent) {
             let first = Int(extent) * 1024
@@ -132,10 +154,11 @@ extension Cluster {
     func checkWriteAnswer(_ node: SimNode, _ request: ClientRequest) {
         guard request.kind == .write, let own = state(node) else { return }
         let other = peer(of: node)
-        let here = node.written.contains(request.write)
-        let there = other.written.contains(request.write)
+        let here = node.hasWritten(request.write)
+        let there = other.hasWritten(request.write)
         if !here && !there { return fail("write \(request.write) is answered and on no disk") }
-        let isConnected = own.connection.isConnected
+        // A connection that takes its leave still has its transfer log (`wire.md` 6.5).
+        let isConnected = own.connection.isConnected || own.connection == .tearDown
         if !there, !isMarked(node, request.range), own.disk == .upToDate || !isHotOnDisk(node, request.range) {
             let mayBeUnderWay = isConnected && scenario.net.replicationProtocol != .c
             if !mayBeUnderWay {
@@ -202,10 +225,10 @@ extension Cluster {
             if !open.isEmpty { return fail("\(node.name) is idle with \(open.joined(separator: ", "))") }
             if node.buffersOut != 0 { return fail("\(node.name) is idle with \(node.buffersOut) buffers leased") }
         }
-        let size = Int(scenario.sectors)
-        for sector in 0..<size where nodes[0].data.current[sector] != nodes[1].data.current[sector] {
-            return fail(
-                "sector \(sector) differs: \(nodes[0].data.current[sector]) and \(nodes[1].data.current[sector]), possible \(histories[0].versions(sector))")
+        let left = nodes[0].data.current
+        let right = nodes[1].data.current
+        if left != right, let sector = left.indices.first(where: { left[$0] != right[$0] }) {
+            return fail("sector \(sector) differs: \(left[sector]) and \(right[sector]), possible \(histories[0].versions(sector))")
         }
         for sector in histories[0].touched where !histories[0].mayHold(Int(sector), nodes[0].data.current[Int(sector)]) {
             return fail(

@@ -6,11 +6,14 @@ extension Cluster {
         let served = node.export.isPrimary && node.export.sectors > 0
         node.export = export
         let serves = export.isPrimary && export.sectors > 0
-        if serves, !served {
-            node.exportIsOpen = true
-            later(node, .exportOpened(Self.volume), after: .milliseconds(0))
-            scheduleClient(node)
-        }
+        if serves, !served { openExport(node) }
+    }
+
+    /// Clients come, or come back: they had left for a demotion that was refused.
+    func openExport(_ node: SimNode) {
+        node.exportIsOpen = true
+        later(node, .exportOpened(Self.volume), after: .milliseconds(0))
+        scheduleClient(node)
     }
 
     func scheduleClient(_ node: SimNode) {

@@ -114,7 +114,7 @@ extension Cluster {
                 node.data.tear(range, stamps, random: &random)
             } else {
                 node.data.write(range, stamps, durable: durable, random: &random)
-                if let stamps { for stamp in stamps { node.written.insert(stamp) } }
+                if let stamps { node.noteWritten(stamps) }
             }
             step(node, .diskWriteFinished(tag, error))
         case .flush(let tag): step(node, .diskFlushFinished(Self.volume, tag, nil))

@@ -65,20 +65,32 @@ extension Cluster {
     }
 
     private func enqueue(_ message: SimMessage, _ stream: Int, toAcceptor: Bool) {
-        if streams[stream].isDead || streams[stream][toAcceptor: toAcceptor].isHeld,
-            !streams[stream][toAcceptor: toAcceptor].isWatched
-        {
-            streams[stream][toAcceptor: toAcceptor].isWatched = true
-            queue.add(
-                .retransmissionFails(stream: stream, toAcceptor: toAcceptor),
-                at: now + random.delay(.seconds(20), .seconds(120)))
-        }
+        watch(stream, toAcceptor: toAcceptor)
         guard !streams[stream].isDead else { return }
-        let direction = streams[stream][toAcceptor: toAcceptor]
-        let arrival = max(direction.lastArrival + 1, (now + latency()).nanoseconds, direction.stalledUntil)
+        let arrival = max(
+            streams[stream][toAcceptor: toAcceptor].lastArrival + 1, (now + latency()).nanoseconds,
+            streams[stream][toAcceptor: toAcceptor].stalledUntil)
         streams[stream][toAcceptor: toAcceptor].append(message, arrival: arrival)
-        if !direction.isHeld {
+        if !streams[stream][toAcceptor: toAcceptor].isHeld {
             queue.add(.deliver(stream: stream, toAcceptor: toAcceptor), at: Instant(nanoseconds: arrival))
+        }
+    }
+
+    /// Nothing that a stream swallows is ever confirmed: the sender's kernel repeats it for a while, and gives up.
+    private func watch(_ stream: Int, toAcceptor: Bool) {
+        guard streams[stream].isDead || streams[stream][toAcceptor: toAcceptor].isHeld,
+            !streams[stream][toAcceptor: toAcceptor].isWatched
+        else { return }
+        streams[stream][toAcceptor: toAcceptor].isWatched = true
+        queue.add(
+            .retransmissionFails(stream: stream, toAcceptor: toAcceptor),
+            at: now + random.delay(.seconds(20), .seconds(120)))
+    }
+
+    /// What is under way when a stream goes silent is not confirmed either.
+    private func watchUnderWay(_ stream: Int) {
+        for toAcceptor in [true, false] where streams[stream][toAcceptor: toAcceptor].count > 0 {
+            watch(stream, toAcceptor: toAcceptor)
         }
     }
 
@@ -188,6 +200,7 @@ extension Cluster {
         default:
             streams[stream].isDead = true
         }
+        watchUnderWay(stream)
     }
 
     func stall(_ span: TimeSpan) {
@@ -214,6 +227,7 @@ extension Cluster {
                 streams[stream].toAcceptor.isHeld = true
                 streams[stream].toInitiator.isHeld = true
             }
+            watchUnderWay(stream)
         }
     }
 

@@ -209,8 +209,16 @@ struct MetadataDisk {
 
     var superblock: Superblock? { try? Superblock(decoding: current[0]) }
     var stableSuperblock: Superblock? { try? Superblock(decoding: stable[0]) }
-    var ring: [UInt8] { Array(current[1..<1 + logBlocks].joined()) }
-    var bitmap: [UInt8] { Array(current[(1 + logBlocks)...].joined()) }
+    var ring: [UInt8] { Self.joined(current[1..<1 + logBlocks]) }
+    func stableBlock(_ block: Int) -> [UInt8] { stable[block] }
+    var bitmap: [UInt8] { Self.joined(current[(1 + logBlocks)...]) }
+
+    private static func joined(_ blocks: ArraySlice<[UInt8]>) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(blocks.count * 4096)
+        for block in blocks { bytes += block }
+        return bytes
+    }
 
     /// Whether a bit of the bitmap is set on the platter.
     func isStablyOutOfSync(_ block: Int) -> Bool {

@@ -10,6 +10,10 @@ final class SimNode {
     var isRunning = false
     /// Without power nobody answers, not even with a reset.
     var hasPower = true
+    /// Since both disks were equal.
+    var lostPower = false
+    /// A Primary without a disk lost its peer, since both disks were equal.
+    var lostTransit = false
     var effects = EffectQueue(reserving: 1024)
 
     // MARK: Disks
@@ -22,10 +26,12 @@ final class SimNode {
     var failingWrites = 0
     var failingReads = 0
     var failingMetadata = 0
+    /// The log on the platter, block by block; nil for what is no transaction.
+    var stableLog: [ActivityLogTransaction?]
     /// Extents that the activity log on the platter holds, slot by slot.
     var stableHot: [UInt32] = []
     /// Writes that this data disk has completed, by stamp.
-    var written: Set<UInt32> = []
+    private var written: [Bool] = []
 
     // MARK: Buffers
     var buffers: [[UInt32]] = []
@@ -52,18 +58,40 @@ final class SimNode {
     // MARK: Administration
     var commands: [ControlCommand] = []
     var pendingCommand: CommandID?
+    var openCommand: ControlCommand?
     var nextCommand: UInt64 = 1
     var isSetUp = false
     /// Handlers that the core has started in this life.
     var sawSplitBrain = false
+    /// The last `connect` came with --discard-my-data.
+    var discardsData = false
     var lastAnswer: CommandAnswer?
 
     init(index: Int, seed: inout SimRandom, data: DataDisk, metadata: MetadataDisk) {
         self.index = index
         self.data = data
         self.metadata = metadata
-        core = Resource(name: "r0", seed: (seed.next(), seed.next(), seed.next(), seed.next()))
+        stableLog = Array(repeating: nil, count: metadata.logBlocks)
+        core = Self.newCore(&seed)
     }
+
+    /// With tables that are large enough for the longest queue of a scenario: zeroing large ones took most of a run.
+    static func newCore(_ seed: inout SimRandom) -> Resource {
+        var sizes = TableSizes()
+        sizes.clientRequests = 64
+        sizes.requestTable = 1024
+        sizes.peerRequests = 2048
+        sizes.openEpochs = 1024
+        return Resource(name: "r0", seed: (seed.next(), seed.next(), seed.next(), seed.next()), sizes: sizes)
+    }
+
+    func noteWritten(_ stamps: [UInt32]) {
+        for stamp in stamps {
+            while written.count <= Int(stamp) { written.append(false) }
+            written[Int(stamp)] = true
+        }
+    }
+    func hasWritten(_ stamp: UInt32) -> Bool { Int(stamp) < written.count && written[Int(stamp)] }
 
     /// Everything that dies with the process.
     func forgetProcess() {
@@ -86,6 +114,8 @@ final class SimNode {
         exportIsOpen = false
         commands.removeAll()
         pendingCommand = nil
+        openCommand = nil
+        discardsData = false
         isSetUp = false
         effects.removeAll()
     }

@@ -38,6 +38,38 @@ import Testing
         423, 860,
         // Generations that only one node knows of.
         61, 142, 655, 854,
+        // A diskless peer that is promoted (U7), and what its writes need here: a generation, PRIMARY_IND, a bitmap.
+        3144, 13125, 14166,
+        // The last good disk passes an error on; a Primary's disk does while its peer is dead.
+        3566, 4664,
+        // A peer that goes and comes back while I/O is frozen: the generation that was put off.
+        3795, 13580,
+        // Protocols A and B: answers that overtake their own news, a detach, disks that fail one after the other.
+        3496, 5727, 14983, 17777,
+        // A promotion that is still being asked for when the connection ends; one without data of its own.
+        2129, 2823, 3108, 4236, 5325, 11682,
+        // Its new generation was never written.
+        2473, 2556,
+        // The end of a resync: a demotion, a detach, bits and failures that only one side knows of.
+        5928, 5969, 10112, 11932, 12923,
+        // Two attaches at once.
+        5974, 9202,
+        // A read that showed an unanswered write.
+        7124,
+        // Two generations and nothing to lose; caches lost on both sides.
+        6615, 19206, 10236, 11243,
+        // A disk that leaves without a flush; a source whose cache nobody's log covers.
+        22724, 43080, 66674, 88002,
+        // The peer is back before I/O thaws, and answered writes are only in our bitmap.
+        54041,
+        // What is under way when a stream goes silent; marks that only the source knows of.
+        23305, 24585, 24600,
+        // A Primary that never missed its peer; a disk that goes while writes are under way to the peer; a leave-taking.
+        20100, 57571, 47139,
+        // A detach that is being asked for when the peer is lost.
+        772, 14177,
+        // Frozen, or refused, and then demoted.
+        2622, 2677, 2764, 3820, 19391,
     ]) func oldFailuresStayAway(seed: UInt64) {
         #expect(Cluster(scenario: Scenario(seed: seed)).run() == nil)
     }
