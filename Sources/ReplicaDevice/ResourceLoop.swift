@@ -203,8 +203,10 @@ package struct ResourceLoop: ~Copyable {
 
     /// Nanoseconds until something is due; nil if nothing is.
     private var waitingTime: UInt64? {
-        var earliest = core.nextDeadline?.nanoseconds ?? .max
-        earliest = min(earliest, link.nextDeadline, handlers.nextDeadline, status.nextDeadline, endsAt ?? .max, nextStopDeadline)
+        // By twos: `min` of many is an array, and this runs every turn.
+        var earliest = min(core.nextDeadline?.nanoseconds ?? .max, link.nextDeadline)
+        earliest = min(earliest, min(handlers.nextDeadline, status.nextDeadline))
+        earliest = min(earliest, min(endsAt ?? .max, nextStopDeadline))
         guard earliest != .max else { return nil }
         let moment = monotonicNanoseconds()
         return earliest > moment ? earliest - moment : 0
@@ -245,9 +247,8 @@ package struct ResourceLoop: ~Copyable {
         swap(&batch, &effects)
         core.handle(event, at: now, into: &batch)
         counters.events &+= 1
-        let count = batch.count
-        for k in 0..<count { carryOut(batch[k]) }
-        counters.effects &+= UInt64(count)
+        batch.forEach { effect in carryOut(effect) }
+        counters.effects &+= UInt64(batch.count)
         batch.removeAll()
         swap(&batch, &effects)
         isInStep = false
@@ -269,8 +270,8 @@ package struct ResourceLoop: ~Copyable {
         }
     }
 
-    private mutating func carryOut(_ effect: Effect) {
-        switch effect {
+    private mutating func carryOut(_ effect: borrowing Effect) {
+        switch copy effect {
         case .replyToClient(let request, let error, let data): replyToClient(request, error, data)
         case .releaseBuffer(let slot): pool.release(slot)
         case .readDisk(let tag, let volume, let range): readDisk(tag, volume, range)

@@ -78,15 +78,17 @@ extension Effect {
 
 /// The effects of one step, in order. Reused from step to step, so that nothing is allocated after warm-up.
 package struct EffectQueue: Sendable {
-    @usableFromInline var storage: [Effect] = []
+    private var storage: [Effect] = []
 
     package init(reserving capacity: Int = 1024) {
         if capacity > 0 { storage.reserveCapacity(capacity) }
     }
 
-    @inlinable package var count: Int { storage.count }
-    @inlinable package subscript(index: Int) -> Effect {
-        _read { yield storage[index] }
+    package var count: Int { storage.count }
+    package subscript(index: Int) -> Effect { storage[index] }
+    /// In order. The effects are lent: an accessor that yields them would allocate for each, across the module border.
+    package func forEach(_ body: (borrowing Effect) -> Void) {
+        for index in storage.indices { body(storage[index]) }
     }
     package mutating func append(_ effect: Effect) {
         invariant(storage.count < Limits.effectsPerStep, "one step emits at most \(Limits.effectsPerStep) effects")
