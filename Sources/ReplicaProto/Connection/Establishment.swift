@@ -297,7 +297,8 @@ extension Resource {
         clusterChangeLost()
         link.cleanupsPending = volumes.count
         if volumes.isEmpty { return finishCleanup() }
-        for v in volumes.indices { enqueue(v, .superblock, .changedPages, .then(.cleanedUpAfterLoss)) }
+        // Blocks that a resync has just copied are in the disk's cache: their bits go on disk after them.
+        for v in volumes.indices { enqueue(v, .flushData, .superblock, .changedPages, .then(.cleanedUpAfterLoss)) }
         startFencing()
     }
 

@@ -36,6 +36,9 @@ extension Resource {
                 deferred.append(entry)
             } else if mustWait(entry.command) {
                 answer(entry.id, code(.inTransientState))
+            } else if entry.reliesOnPeer, !volumes.contains(where: { $0.state.connection.isConnected }) {
+                // See `clusterChangeLost`.
+                answer(entry.id, code(.noUpToDateDisk))
             } else {
                 execute(entry.id, entry.command, until: entry.until)
             }
@@ -65,7 +68,9 @@ extension Resource {
             timers.set(.ping, now + .deciseconds(link.options.pingTimeout))
         }
         deferred.append(
-            DeferredCommand(id: id, command: command, until: now + .seconds(20), notBefore: now + patience))
+            DeferredCommand(
+                id: id, command: command, until: now + .seconds(20), notBefore: now + patience,
+                reliesOnPeer: volumes[v].state.disk != .upToDate))
         timers.set(.retry, now + patience)
         return true
     }
@@ -449,6 +454,8 @@ struct DeferredCommand {
     var until: Instant
     /// Pointless before this moment.
     var notBefore: Instant?
+    /// A promotion of a node that had no good disk of its own, but a peer with one.
+    var reliesOnPeer = false
 }
 
 extension CommandID {

@@ -71,6 +71,8 @@ enum Consequence: Equatable {
     case syncUUIDReady(UInt64)
     /// Target: it is durably Inconsistent under the new identifier.
     case resyncMayBegin
+    /// Target: blocks and bits of the run so far are durable.
+    case progressSaved(UInt64)
     /// The log of this node counts for what a diskless Primary writes here.
     case guarding
     /// Target: every resynced block is durable.

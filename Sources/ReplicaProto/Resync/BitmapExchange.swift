@@ -22,7 +22,7 @@ extension Resource {
             case .connected where volumes[v].resync != nil:
                 log(.info, v, "resync aborted")
                 endResync(v)
-                enqueue(v, .changedPages)
+                enqueue(v, .flushData, .changedPages)
             default: break
             }
         }
@@ -194,12 +194,34 @@ extension Resource {
                 volumes[v].resync?.lastMark = mark
                 volumes[v].resync?.marks[mark] = (moment, left)
             }
-            // Cleared bits may reach the disk only after the blocks have.
-            if volumes[v].metadata.isIdle, volumes[v].state.connection.isResyncing {
-                enqueue(v, .flushData, .changedPages)
+            if volumes[v].state.connection.isSyncTarget {
+                volumes[v].resync?.marksSinceSave += 1
+                if volumes[v].resync?.marksSinceSave == Resync.marksPerSave { volumes[v].resync?.wantsSave = true }
+                saveProgressIfIdle(v)
+            } else if volumes[v].metadata.isIdle, volumes[v].state.connection.isResyncing {
+                enqueue(v, .changedPages)
             }
         }
         if any { timers.set(.marks, now + .seconds(3)) }
+    }
+
+    /// The target's cleared bits may reach the disk only after the blocks have, so none is cleared from the flush to the
+    /// last page: it stops asking for a moment.
+    mutating func saveProgressIfIdle(_ v: Int) {
+        guard let resync = volumes[v].resync, resync.wantsSave, !resync.isSaving, !resync.isEnding, resync.isIdle,
+            volumes[v].state.connection.isSyncTarget
+        else { return }
+        volumes[v].resync?.isSaving = true
+        enqueue(v, .flushData, .changedPages, .then(.progressSaved(resync.serial)))
+    }
+
+    mutating func progressSaved(_ v: Int, _ serial: UInt64) {
+        guard volumes[v].resync?.serial == serial else { return }
+        volumes[v].resync?.isSaving = false
+        volumes[v].resync?.wantsSave = false
+        volumes[v].resync?.marksSinceSave = 0
+        askForBlocks(v)
+        targetMayEnd(v)
     }
 
     // MARK: Source

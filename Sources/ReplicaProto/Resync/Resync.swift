@@ -31,6 +31,12 @@ struct Resync {
     /// Written by this resync, to tell it from what applications write.
     var writtenSectors: UInt64 = 0
     var isEnding = false
+    /// The bitmap on disk follows every so many marks: half a minute is what a crash costs.
+    static let marksPerSave = 10
+    var marksSinceSave = 0
+    /// Nothing is asked for until the progress is on disk.
+    var wantsSave = false
+    var isSaving = false
     /// Application sectors seen at the last step, for c-min-rate.
     var activitySeen: UInt64 = 0
 
@@ -56,7 +62,7 @@ struct Resync {
     }
     var isIdle: Bool { outstanding.isEmpty && writing == 0 }
     var mayAskMore: Bool {
-        budget > 0 && outstanding.count < Limits.resyncRequests && outstandingSectors < Limits.resyncWindowSectors
+        budget > 0 && !wantsSave && outstanding.count < Limits.resyncRequests && outstandingSectors < Limits.resyncWindowSectors
     }
 
     mutating func noteRequest(_ range: SectorRange) {

@@ -36,6 +36,10 @@ extension Resource {
         volumes[v].identifiers.current = identifier
         storeRoleBit(v)
         volumes[v].identifiers.bitmap = 0
+        // Applications of a Primary see the source's data from now on.
+        if volumes[v].state.role == .primary, let peer = volumes[v].peerIdentifiers {
+            volumes[v].exposedIdentifier = peer.current
+        }
         setState(v) {
             $0.connection = .syncTarget
             $0.disk = .inconsistent
@@ -205,6 +209,7 @@ extension Resource {
             countFailed(v, request.range)
             ackResync(v, request.range, success: false)
         }
+        saveProgressIfIdle(v)
         askForBlocks(v)
     }
 

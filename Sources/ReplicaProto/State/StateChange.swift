@@ -71,7 +71,9 @@ extension Resource {
         if peerDataLost(old, new) { peerLost(v, from: old, to: new) }
         if !old.peerDisk.isThere, new.peerDisk.isThere, new.connection.isConnected { volumes[v].rotationDeferred = false }
         if new.peerDisk.isThere || new.peerRole != .primary { volumes[v].peerGuard = .off }
-        if old.peerRole == .secondary, new.peerRole == .primary { disklessPeerPromoted(v, new) }
+        // Also when it is our disk that comes, to a Primary that has none.
+        let cameToPrimary = old.disk == .negotiating && new.connection.isConnected
+        if old.peerRole == .secondary || cameToPrimary, new.peerRole == .primary { disklessPeerPromoted(v, new) }
         if new.disk.isUsable {
             // Kept for the time when the disk is not usable any more and its state says nothing.
             let flags = currentFlags(v)
@@ -280,6 +282,7 @@ extension Resource {
         case .rotated: identifierRotated(v)
         case .degraded: degraded(v)
         case .guarding: guarding(v)
+        case .progressSaved(let serial): progressSaved(v, serial)
         case .promoted(let command, let forced): finishPromotion(v, command, forced: forced)
         case .mayDemote(let command): demoteNow(v, command)
         case .demoted(let command): finishDemotion(v, command)
