@@ -45,6 +45,7 @@ extension Cluster {
         node.forgetProcess()
         node.hasPower = false
         node.lostPower = true
+        node.lostPowerAt = now
         node.data.cutPower(random: &random)
         node.metadata.cutPower(random: &random)
         unseenResyncEnd()

@@ -110,6 +110,13 @@ extension Cluster {
             histories[history(node)].end(
                 write: request.write, request.range, acknowledged: error == nil && !request.isHint, at: now,
                 oldestRead: oldestRead)
+            let other = peer(of: node)
+            if error == nil, !isForked, state(node)?.disk != .upToDate, let lost = other.lostPowerAt, lost >= request.issued {
+                // The acknowledgement of a cache that is gone by now, from the only disk that had it.
+                for sector in Int(request.range.start.value)..<Int(request.range.end.value) {
+                    histories[0].revive(sector, other.data.current[sector], at: now)
+                }
+            }
             if error == nil, request.kind == .write { acknowledged.append((request.range, request.write)) }
         case .flush:
             if error == nil { checkDurable(node, upTo: request.acknowledgedBefore) }

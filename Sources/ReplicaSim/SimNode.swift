@@ -12,6 +12,7 @@ final class SimNode {
     var hasPower = true
     /// Since both disks were equal.
     var lostPower = false
+    var lostPowerAt: Instant?
     /// A Primary without a disk lost its peer, since both disks were equal.
     var lostTransit = false
     var effects = EffectQueue(reserving: 1024)

@@ -68,6 +68,10 @@ import Testing
         20100, 57571, 47139,
         // A detach that is being asked for when the peer is lost.
         772, 14177,
+        // Bits on disk before their blocks; an answer from a cache that is gone; a promotion that was put off.
+        36925, 86601, 7517, 49267,
+        // A disk that comes to a diskless Primary; a Primary that was the target of a resync.
+        44739, 45825, 55412,
         // Frozen, or refused, and then demoted.
         2622, 2677, 2764, 3820, 19391,
     ]) func oldFailuresStayAway(seed: UInt64) {
