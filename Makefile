@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BUILD := .build/release
 
-.PHONY: help build demo check check-quick bench simulate format clean
+.PHONY: help build demo check check-quick check-kernel bench simulate format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,6 +21,11 @@ check: ## everything that must be green
 
 check-quick: ## unit tests only, for the inner loop
 	@scripts/check quick
+
+check-kernel: ## Debian's kernel in a virtual machine is the peer: SCENARIOS="roles full-sync/ours", VERBOSE=1, KEEP=1
+	@scripts/dependencies kernel
+	@scripts/quietly "building (release)" swift build -c release --static-swift-stdlib
+	@Tests/Kernel/run $(SCENARIOS)
 
 bench: ## ratios against other ways to serve and mirror a disk, measured side by side
 	@scripts/dependencies bench

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# The handshake: without a secret, with one by sha1 and sha256, with different ones, with different protocols.
+# directions: both
+# shellcheck source-path=SCRIPTDIR source=functions.sh
+. "$(dirname "$0")/functions.sh"
+
+adjusted() {
+    both_conf "$@"
+    alice adjust r0
+    carol adjust r0
+}
+# rejected TEXT: at least one side gives up, neither gets through
+rejected() {
+    await 20 "$1: one side gives up" given_up
+    ! connection_is alice Connected || fail "$1: connected"
+    say "$1: alice is $(cstate alice), carol is $(cstate carol)"
+    for node in alice carol; do "$node" disconnect r0 || true; done
+    await 20 "$1: both are StandAlone" both_alone
+}
+given_up() { [[ "$(cstate alice)/$(cstate carol)" =~ StandAlone ]]; }
+both_alone() { [ "$(cstate alice)/$(cstate carol)" = StandAlone/StandAlone ]; }
+away() {
+    alice disconnect r0
+    carol disconnect r0
+}
+
+both_fresh "protocol C;"
+await 5 "protocol version 101, we say" we_say 'Agreed network protocol version 101'
+await 5 "protocol version 101, the kernel says" kernel_says 'Agreed network protocol version 101'
+for algorithm in sha1 sha256; do
+    away
+    adjusted "cram-hmac-alg $algorithm; shared-secret secret;"
+    settled
+    await 5 "$algorithm, the kernel says" kernel_says "Peer authenticated using .* bytes HMAC"
+    io alice "write -P 7 0 64k" flush || fail "no write by $algorithm"
+    same "with $algorithm"
+done
+away
+adjusted "cram-hmac-alg sha1; shared-secret secret;" "" "cram-hmac-alg sha1; shared-secret other;"
+rejected "different secrets"
+adjusted "cram-hmac-alg sha1; shared-secret secret;" "" " "
+rejected "only alice has a secret"
+adjusted "" "" "cram-hmac-alg sha1; shared-secret secret;"
+rejected "only carol has a secret"
+adjusted "protocol C;" "" "protocol A;"
+rejected "protocols C and A"
+adjusted "protocol B;" "" "protocol C;"
+rejected "protocols B and C"
+adjusted ""
+same "in the end"
