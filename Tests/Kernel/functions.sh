@@ -182,12 +182,16 @@ marked_in() {
 
 # MARK: What must be true in the end
 
-# generations NODE: current, bitmap and both history identifiers, without the bit that tells the role
+# generations NODE: current, bitmap and both history identifiers, without the bit that tells the role, and without the
+# identifier of a disk just created, which the side that skipped its first sync does not keep in its history
 generations() {
     local fields field
     IFS=: read -ra fields <<<"$("$1" get-gi r0)"
     [ ${#fields[@]} -ge 6 ] || fail "get-gi on $1 says nothing useful"
-    for field in "${fields[@]:0:4}"; do printf '%016X:' $((16#$field & ~1)); done
+    for field in "${fields[@]:0:4}"; do
+        field=$(printf '%016X' $((16#$field & ~1)))
+        if [ "$field" != 0000000000000004 ]; then printf '%s:' "$field"; else printf '%016X:' 0; fi
+    done
     echo "${fields[4]}:${fields[5]}"
 }
 quiet() { ! "$1" proc | grep -e ' lo:[1-9]' -e ' pe:[1-9]' -e ' ua:[1-9]' -e ' ap:[1-9]' >/dev/null; }
