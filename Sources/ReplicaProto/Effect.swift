@@ -2,6 +2,8 @@
 ///
 /// Ownership of buffers: `writeDisk` and `send` lend a slot; whoever carries them out keeps the bytes alive until the
 /// I/O has ended, even if `releaseBuffer` arrives first. After `releaseBuffer` the core never names the slot again.
+///
+/// Large and rare cases are indirect: every effect is as large as the largest that is not, and is copied several times.
 package enum Effect: Equatable, Sendable {
     // MARK: Clients
     /// Ends a request. For a successful read `data` holds the bytes and now belongs to the receiver of the effect.
@@ -22,7 +24,7 @@ package enum Effect: Equatable, Sendable {
 
     // MARK: Metadata. At most one of these is outstanding per volume; each ends in `Event.metadataWritten`.
     /// With `durable`: pre-flush of the metadata device, then a write with FUA.
-    case writeSuperblock(VolumeNumber, Superblock, durable: Bool)
+    indirect case writeSuperblock(VolumeNumber, Superblock, durable: Bool)
     /// Writes the block that `Resource.activityLogBlock` returns now, at ring position `block` (in disk order).
     /// `flushFirst`: earlier bitmap pages and data must be durable before it. `durable`: FUA.
     case writeActivityLog(VolumeNumber, block: UInt32, flushFirst: Bool, durable: Bool)
@@ -34,15 +36,15 @@ package enum Effect: Equatable, Sendable {
     case flushMetadata(VolumeNumber)
 
     // MARK: Opening and closing
-    case openDisk(VolumeNumber, DiskConfiguration)
+    indirect case openDisk(VolumeNumber, DiskConfiguration)
     /// Waits for I/O in flight, closes: `Event.diskClosed`.
     case closeDisk(VolumeNumber)
 
     // MARK: Connection
-    case listen(ConnectionConfiguration)
+    indirect case listen(ConnectionConfiguration)
     case stopListening
     /// One attempt, bounded by `connect-int`: `outgoingConnected` or `outgoingFailed`.
-    case connectToPeer(ConnectionConfiguration)
+    indirect case connectToPeer(ConnectionConfiguration)
     /// Sends the 8-byte marker on a stream that is not in use yet.
     case sendMarker(SocketID, StreamKind)
     case closeSocket(SocketID)
@@ -57,7 +59,7 @@ package enum Effect: Equatable, Sendable {
 
     // MARK: Everything else
     case makeChallenge
-    case computeHMAC(HMACPurpose, algorithm: String, key: [UInt8], message: [UInt8])
+    indirect case computeHMAC(HMACPurpose, algorithm: String, key: [UInt8], message: [UInt8])
     case answerCommand(CommandID, CommandAnswer)
     /// Runs a handler (`control.md` section 4): `Event.handlerFinished`.
     case runHandler(HandlerID, HandlerName, VolumeNumber?)

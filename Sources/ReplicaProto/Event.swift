@@ -1,13 +1,13 @@
 /// What the outside tells the core. Past tense: it has happened.
 ///
 /// Ownership of buffers: a slot inside an event belongs to the core from then on, until the core hands it back with
-/// `Effect.releaseBuffer` or passes it on in `Effect.replyToClient`.
+/// `Effect.releaseBuffer` or passes it on in `Effect.replyToClient`. Large and rare cases are indirect, as there.
 package enum Event: Equatable, Sendable {
     /// Time passed. Sent when `Resource.nextDeadline` is reached; early or extra ones are harmless.
     case clockAdvanced
 
     // MARK: Administration
-    case commandReceived(CommandID, ControlCommand)
+    indirect case commandReceived(CommandID, ControlCommand)
     /// Nobody waits for the answer of this `waitConnect` or `waitSync` any more.
     case waitAbandoned(CommandID)
     /// A handler script ended. `status` is its exit code (0...255), or nil if it could not be run or was killed.
@@ -39,7 +39,7 @@ package enum Event: Equatable, Sendable {
 
     // MARK: Metadata
     /// Ends `Effect.openDisk` well. Nothing has been judged yet.
-    case diskOpened(VolumeNumber, DiskImage)
+    indirect case diskOpened(VolumeNumber, DiskImage)
     /// Ends `Effect.openDisk` badly; `code` as in `control.md` 2.11 (104, 105, 107, 108, 112, 114..119).
     case diskOpenFailed(VolumeNumber, code: Int32, detail: String)
     /// Ends `Effect.closeDisk`: no I/O of that volume is in flight any more.
