@@ -17,6 +17,12 @@ extension Resource {
                 return connectionFailed(.disconnecting)
             }
         }
+        if link.phase == .closing, link.afterCleanup == .standAlone {
+            // We have parted, the peer does not know it yet.
+            if let payload { emit(.releaseBuffer(payload)) }
+            if case .ping = packet { send(.meta, nil, .pingAck) }
+            return
+        }
         if dispatchConnectionPacket(packet) { return }
         guard let v = index(of: number) else {
             if let payload { emit(.releaseBuffer(payload)) }

@@ -196,9 +196,20 @@ extension Resource {
             connectionFailed(.protocolError)
             return nil
         case .disconnect:
-            connectionFailed(.disconnecting)
+            if decision.outcome == .fail(.splitBrain) { partSlowly() } else { connectionFailed(.disconnecting) }
             return nil
         }
+    }
+
+    /// The end of a connection that the peer has to see for itself: our identifiers and state may still be on their
+    /// way, and a kernel whose meta stream ends throws away what it has not read. It would take that for a network
+    /// failure and try again for ever. The kernel waits for its split-brain handler before it closes; we give the peer
+    /// as much time, unless it closes first.
+    private mutating func partSlowly() {
+        link.phase = .closing
+        link.afterCleanup = .standAlone
+        timers.set(.handshake, now + .milliseconds(500))
+        for v in volumes.indices { setState(v) { $0.connection = .disconnecting } }
     }
 
     private mutating func correctIdentifiers(_ v: Int, _ corrected: GenerationIdentifiers) {

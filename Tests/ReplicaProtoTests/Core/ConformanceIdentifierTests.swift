@@ -85,8 +85,24 @@ import Testing
             #expect(rule(node) == "uuid_compare()=100 by rule 90")
             #expect(node.handlersRun.contains(.initialSplitBrain) && node.handlersRun.contains(.splitBrain))
         }
-        #expect(pair.a.state.connection == .standAlone || pair.b.state.connection == .standAlone)
+        // Each leaves the streams open for the other to see the same.
+        #expect(pair.a.state.connection == .disconnecting && pair.b.state.connection == .disconnecting)
         pair.cut()
+        #expect(pair.a.state.connection == .standAlone && pair.b.state.connection == .standAlone)
+        #expect(pair.a.data[800] == 1 && pair.b.data[800] == 2)
+    }
+
+    @Test func splitBrainWaitsForThePeerOnlySoLong() {
+        let pair = splitBrain()
+        rejoin(pair)
+        pair.a.sent = []
+        pair.a.feed(.packetReceived(.meta, VolumeNumber(0), .ping, payload: nil))
+        #expect(pair.a.sent.contains { $0.packet == .pingAck })
+        pair.a.receive(.data, VolumeNumber(0), .state(0), nil)
+        #expect(pair.a.state.connection == .disconnecting)
+        pair.pass(.milliseconds(499))
+        #expect(pair.a.state.connection == .disconnecting)
+        pair.pass(.milliseconds(1))
         #expect(pair.a.state.connection == .standAlone && pair.b.state.connection == .standAlone)
         #expect(pair.a.data[800] == 1 && pair.b.data[800] == 2)
     }
