@@ -31,7 +31,7 @@ struct Volume {
     /// A write was answered that only the peer's disk has, since our own went away. The peer says so with a new
     /// identifier, but its acknowledgement travels on the other stream and may be faster.
     var ownDiskIsBehind = false
-    /// A write was answered (protocols A and B) that the peer had not confirmed when its connection was lost: without a
+    /// A write was answered (protocols A and B) that the peer refused, or had not confirmed when its connection was lost: without a
     /// disk of our own nobody may go on with the peer's, although its identifier is the one that we know.
     var peerIsBehind = false
     /// The bitmap on disk is not authoritative (FULL_SYNC).
@@ -124,8 +124,8 @@ struct Volume {
     var resyncCount: UInt64 = 0
     /// P_SYNC_UUID that came before we were ready for it.
     var pendingSyncUUID: UInt64?
-    /// A handler or metadata I/O stands between the bitmap exchange and the resync.
-    var isStartingResync = false
+    /// The handler that stands between the bitmap exchange and the resync. One of an earlier attempt has no say.
+    var resyncHandler: HandlerID?
 
     var counters = VolumeCounters()
 

@@ -29,6 +29,8 @@ package final class Cluster {
     var nextWrite: UInt32 = 1
     /// Writes that were answered with success, in order of their answers.
     var acknowledged: [(range: SectorRange, write: UInt32)] = []
+    /// When the last flush that was answered with success was asked for: what was answered before is durable.
+    var lastFlush = Instant.zero
     package var violation: String?
 
     // MARK: The course of events

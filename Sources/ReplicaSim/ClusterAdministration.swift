@@ -64,25 +64,33 @@ extension Cluster {
     }
 
     /// Both nodes are down, and the source of a resync has not seen that it was over: rules 34 and 36 of `wire.md` 5.3
-    /// make it source again before anybody asks who was Primary since. What clients were promised in those moments and
-    /// no flush made durable is gone if the target was the Primary. While the source lives it does not come to that
-    /// (`endUnseenResync`).
+    /// make it source again before anybody asks who was Primary since. What clients were promised from the end of the
+    /// resync on and no flush made durable is gone if the target was the Primary. While the source lives it does not come
+    /// to that (`endUnseenResync`).
     private func unseenResyncEnd() {
         guard !isForked, nodes.allSatisfy({ !$0.isRunning }) else { return }
         guard let left = nodes[0].metadata.superblock?.identifiers, let right = nodes[1].metadata.superblock?.identifiers,
             left.current & ~1 == right.current & ~1, (left.bitmap == 0) != (right.bitmap == 0)
         else { return }
         let source = nodes[left.bitmap != 0 ? 0 : 1]
-        for sector in histories[0].touched { histories[0].revive(Int(sector), source.data.current[Int(sector)], at: now) }
+        guard let end = peer(of: source).resyncEndedAt else { return }
+        trace { "\(source.name) has not seen the end of a resync and will be source again" }
+        for sector in histories[0].touched {
+            histories[0].revive(
+                Int(sector), source.data.current[Int(sector)], lostFrom: max(end, lastFlush), to: now, at: now)
+        }
     }
 
     /// Under A and B answers run ahead of the peer: only the primary itself has all that it promised.
     var isPromisedLoosely: Bool { scenario.net.replicationProtocol != .c }
 
     private func primaryIsLost(_ node: SimNode) {
-        guard isPromisedLoosely, !isForked, let state = state(node), state.role == .primary, state.disk == .upToDate
-        else { return }
-        isCurrent[1 - node.index] = false
+        guard isPromisedLoosely, !isForked, let state = state(node), state.role == .primary else { return }
+        if state.disk == .upToDate {
+            isCurrent[1 - node.index] = false
+        } else {
+            onlyTransitIsLost(node)
+        }
     }
 
     private func scheduleRestart(_ node: SimNode) {
@@ -286,7 +294,9 @@ extension Cluster {
     /// One at a time was Primary, and yet there are two generations: the peer of a Primary whose disk is gone begins one
     /// by itself (`wire.md` 5.2, U6 and U7), and if it dies before that was heard, the Primary may go on with its own
     /// disk and begin another. It loses nothing: on one side not a block has changed since the generation that both
-    /// come from (rule 90), and `design.md` 5, rule 5 asks no more than that nothing is overwritten silently.
+    /// come from (rule 90), and `design.md` 5, rule 5 asks no more than that nothing is overwritten silently. Or what has
+    /// changed there was never answered: the Primary lost that peer before it heard of the new generation, clients got
+    /// errors for what was under way, and no block that either holds is missing from what the Primary has.
     func isFalseAlarm() -> Bool {
         guard !isForked, let left = nodes[0].core.identifiers(of: Self.volume), nodes[0].isRunning, nodes[1].isRunning,
             let right = nodes[1].core.identifiers(of: Self.volume), left.bitmap != 0, left.bitmap & ~1 == right.bitmap & ~1
@@ -295,9 +305,20 @@ extension Cluster {
             guard let disk = state(node)?.disk, disk > .failed else { return false }
             return node.core.outOfSyncBits(of: Self.volume) == 0
         }
-        guard let node = unchanged.first(where: { state($0)?.role == .secondary }) ?? unchanged.first else { return false }
+        guard let node = unchanged.first(where: { state($0)?.role == .secondary }) ?? unchanged.first ?? onlyUnanswered() else {
+            return false
+        }
         unchangedNode = node.index
         return true
+    }
+
+    /// The Secondary of a Primary whose own disk may hold all that clients were ever told.
+    private func onlyUnanswered() -> SimNode? {
+        guard let node = nodes.first(where: { state($0)?.role == .secondary }), let other = state(peer(of: node)),
+            other.role == .primary, other.disk == .upToDate
+        else { return nil }
+        let data = peer(of: node).data.current
+        return histories[0].touched.allSatisfy { histories[0].mayHold(Int($0), data[Int($0)]) } ? node : nil
     }
 
     /// What an administrator does about it. True if there is nothing else to do for this node now.

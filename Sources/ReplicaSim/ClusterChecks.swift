@@ -8,6 +8,10 @@ extension Cluster {
     func watch(_ node: SimNode) {
         guard let own = state(node) else { return }
         let other = peer(of: node)
+        let isTarget = own.connection == .syncTarget || own.connection == .pausedSyncT
+        if isTarget { node.resyncEndedAt = nil }
+        if node.wasTarget, !isTarget, own.disk == .upToDate { node.resyncEndedAt = now }
+        node.wasTarget = isTarget
         if !isForked, own.role == .primary, hasBeenEqual {
             let isReplicated = own.connection.isConnected && own.peerDisk == .upToDate
             // Whoever can answer a write without the other leaves the other behind.
@@ -15,12 +19,10 @@ extension Cluster {
             case (true, false): isCurrent[other.index] = false
             case (false, true):
                 if isCurrent == [node.index == 0, node.index == 1], other.lostPower { onlyCacheIsLost(other) }
+                if isCurrent[node.index] { node.lostDiskAt = now }
                 isCurrent[node.index] = false
-            case (false, false) where isPromisedLoosely && isCurrent == [node.index == 1, node.index == 0] && !node.lostTransit:
-                // Under A and B the disk that failed was the only one with what was still under way to the peer.
-                node.lostTransit = true
-                onlyCacheIsLost(other)
-            case (true, true), (false, false): break
+            case (false, false): if isPromisedLoosely { onlyTransitIsLost(node) }
+            case (true, true): break
             }
         }
         guard own.disk == .upToDate, own.peerDisk == .upToDate, own.connection == .connected, let theirs = state(other),
@@ -43,12 +45,27 @@ extension Cluster {
         isCurrent = [true, true]
     }
 
+    /// Under A and B a Primary whose disk has failed loses its peer, or dies: that disk was the only one with what was still
+    /// under way. Without a good disk the core answers only what the peer has confirmed, under A and B too
+    /// (`ReplicationProtocol.completion`), so what was answered after the disk had failed still counts.
+    func onlyTransitIsLost(_ node: SimNode) {
+        let other = peer(of: node)
+        guard isCurrent == [node.index == 1, node.index == 0], !node.lostTransit, let failed = node.lostDiskAt else { return }
+        node.lostTransit = true
+        trace { "what only the failed disk had is lost with \(node.name): \(other.name)'s is the last one" }
+        for sector in histories[0].touched {
+            histories[0].revive(Int(sector), other.data.current[Int(sector)], lostFrom: .zero, to: failed, at: now)
+        }
+    }
+
     /// The other node has lost its power, and before that is noticed the disk of this one fails: `design.md` 5, rule 4
     /// speaks of the surviving disk, and what was in no other place than the lost cache and the failed disk has none.
     /// What was flushed was checked when the flush was answered (rule 3).
     private func onlyCacheIsLost(_ other: SimNode) {
         trace { "what only the failed disk had is lost: \(other.name)'s is the last one" }
-        for sector in histories[0].touched { histories[0].revive(Int(sector), other.data.current[Int(sector)], at: now) }
+        for sector in histories[0].touched {
+            histories[0].revive(Int(sector), other.data.current[Int(sector)], lostFrom: lastFlush, to: now, at: now)
+        }
     }
 
     private func isBusy(_ sector: Int) -> Bool {

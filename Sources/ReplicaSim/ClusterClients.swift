@@ -119,7 +119,10 @@ extension Cluster {
             }
             if error == nil, request.kind == .write { acknowledged.append((request.range, request.write)) }
         case .flush:
-            if error == nil { checkDurable(node, upTo: request.acknowledgedBefore) }
+            if error == nil {
+                checkDurable(node, upTo: request.acknowledgedBefore)
+                lastFlush = max(lastFlush, request.issued)
+            }
         }
     }
 

@@ -149,6 +149,22 @@ package struct History {
                 value: value, write: .max, issued: 0, ended: now.nanoseconds, died: Self.never, next: -1))
     }
 
+    /// The same where the write that is lost with it was answered from `first` to `last`: what had been answered before
+    /// must be there, and so must what was answered later.
+    mutating func revive(_ sector: Int, _ value: UInt32, lostFrom first: Instant, to last: Instant, at now: Instant) {
+        var isLost = false
+        var index = heads[sector]
+        while index >= 0 {
+            let version = pool[Int(index)]
+            if version.died == Self.never, version.ended != Self.never {
+                if version.ended < first.nanoseconds { return }
+                if version.ended <= last.nanoseconds { isLost = true }
+            }
+            index = version.next
+        }
+        if isLost { revive(sector, value, at: now) }
+    }
+
     /// For messages: what a sector may hold.
     func versions(_ sector: Int) -> String {
         var words: [String] = []

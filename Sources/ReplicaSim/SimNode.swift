@@ -13,6 +13,11 @@ final class SimNode {
     /// Since both disks were equal.
     var lostPower = false
     var lostPowerAt: Instant?
+    /// A Primary went on with the peer's disk alone.
+    var lostDiskAt: Instant?
+    var wasTarget = false
+    /// The end of the last resync to its disk.
+    var resyncEndedAt: Instant?
     /// A Primary without a disk lost its peer, since both disks were equal.
     var lostTransit = false
     var effects = EffectQueue(reserving: 1024)

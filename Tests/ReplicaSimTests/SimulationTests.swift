@@ -72,6 +72,12 @@ import Testing
         36925, 86601, 7517, 49267,
         // A disk that comes to a diskless Primary; a Primary that was the target of a resync.
         44739, 45825, 55412,
+        // News of a resync that is over: acknowledgements, its identifier and its handler; a target that nobody saw end.
+        83623, 85651, 99164, 30401,
+        // The peer is lost in the middle of an attach; refused before the news that its disk has failed.
+        29188, 11987,
+        // Two generations and only unanswered writes between them; A's writes under way when the Primary dies, too.
+        25050, 52249, 75489, 99422,
         // Frozen, or refused, and then demoted.
         2622, 2677, 2764, 3820, 19391,
     ]) func oldFailuresStayAway(seed: UInt64) {

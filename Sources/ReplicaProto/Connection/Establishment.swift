@@ -287,7 +287,7 @@ extension Resource {
             volumes[v].peerIdentifiers = nil
             volumes[v].peerFlags = []
             volumes[v].pendingSyncUUID = nil
-            volumes[v].isStartingResync = false
+            volumes[v].resyncHandler = nil
             volumes[v].peerForcedPromotion = false
             volumes[v].rotatesOnceAccepted = false
             volumes[v].peerDiskSize = 0

@@ -19,20 +19,22 @@ struct Fencing {
 }
 
 extension Resource {
-    mutating func runHandler(_ name: HandlerName, _ v: Int?) {
+    @discardableResult
+    mutating func runHandler(_ name: HandlerName, _ v: Int?) -> HandlerID {
         let id = HandlerID(handlers.nextID)
         handlers.nextID &+= 1
         handlers.runs.append(HandlerTable.Run(id: id, name: name, volume: v, connection: link.instance))
         emit(.publishStatus)
         emit(.runHandler(id, name, v.map { volumes[$0].number }))
+        return id
     }
 
     mutating func handlerFinished(_ id: HandlerID, _ status: Int32?) {
         guard let position = handlers.runs.firstIndex(where: { $0.id == id }) else { return }
         let run = handlers.runs.remove(at: position)
         switch (run.name, run.volume) {
-        case (.beforeResyncSource, let v?) where run.connection == link.instance: sourceHandlerDone(v, status)
-        case (.beforeResyncTarget, let v?) where run.connection == link.instance: targetHandlerDone(v, status)
+        case (.beforeResyncSource, let v?) where volumes[v].resyncHandler == id: sourceHandlerDone(v, status)
+        case (.beforeResyncTarget, let v?) where volumes[v].resyncHandler == id: targetHandlerDone(v, status)
         case (.fencePeer, _): fencingDone(status)
         default: break
         }

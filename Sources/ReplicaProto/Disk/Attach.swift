@@ -170,6 +170,10 @@ extension Resource {
             sendUUIDs(v)
             sendState(v)
         } else {
+            // The peer, whose generation was to be compared with this one, may be gone meanwhile.
+            if isOtherThanInUse(v, volumes[v].identifiers) {
+                return refuseAttach(v, 150, "this is not the data that was lost last")
+            }
             let disk = volumes[v].attachDiskState
             let peer = volumes[v].attachPeerDisk
             setState(v) {

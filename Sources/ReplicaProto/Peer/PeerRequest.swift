@@ -31,7 +31,7 @@ struct PeerRequest {
     var buffer: BufferSlot?
     var blockID: UInt64 = 0
     var flags: DataFlags = []
-    /// Receive epoch that it counts in; for a resync write, the run of the resync.
+    /// Receive epoch that it counts in; for a read or write of a resync, its run.
     var epoch: UInt64 = 0
     /// Of an application write: what it goes to the disk with (`ReceiveEpochs`).
     var group: UInt64 = 0

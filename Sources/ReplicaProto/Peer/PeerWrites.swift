@@ -115,6 +115,7 @@ extension Resource {
         peerRequests[p].range = request.range
         peerRequests[p].blockID = request.blockID
         peerRequests[p].connection = link.instance
+        if kind == .resyncRead { peerRequests[p].epoch = volumes[v].resyncCount }
         volumes[v].counters.unacknowledged += 1
         proceedPeer(p)
     }
@@ -283,7 +284,12 @@ extension Resource {
                 let head = DataPacket(
                     sector: request.range.start, blockID: request.blockID, byteCount: request.range.byteCount)
                 volumes[v].counters.networkSent += UInt64(request.range.count)
-                send(.data, v, request.kind == .read ? .dataReply(head) : .resyncDataReply(head), payload: buffer)
+                // A block that was asked for in a run that was aborted may have been written here since it was read; the
+                // target would take it for the answer to what it asks for in this run.
+                let isOutdated = request.kind == .resyncRead && volumes[v].resync != nil && request.epoch != volumes[v].resyncCount
+                if !isOutdated {
+                    send(.data, v, request.kind == .read ? .dataReply(head) : .resyncDataReply(head), payload: buffer)
+                }
                 if mutation == .clearBitBeforeAck, request.kind == .resyncRead { clearBits(v, request.range) }
             } else {
                 let sequence = nextSequence(v)

@@ -68,7 +68,10 @@ extension Resource {
         _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
         peerPendingEnds(r)
         requests[r].remote = .refused
-        if requests[r].stage == .answered, volumes[v].state.peerDisk != .upToDate { volumes[v].peerIsBehind = true }
+        // Also before the news that its disk has failed, which comes on the other stream.
+        if requests[r].stage == .answered, volumes[v].hasDisk || volumes[v].state.peerDisk != .upToDate {
+            volumes[v].peerIsBehind = true
+        }
         completeIfDone(r)
     }
 

@@ -180,9 +180,12 @@ extension Resource {
         diskMayBeIdle(v)
     }
 
-    /// A write during a resync made its blocks equal: both disks have it, and the peer said that it marked them so.
+    /// A write during a resync made its blocks equal: both disks have it, and the peer said that it marked them so. If that
+    /// resync is over, what it said comes too late: the blocks may have been written here alone since.
     mutating func clearBitsIfBothConfirmed(_ r: Int32) {
-        guard requests[r].peerClearedBits, requests[r].local == .succeeded, requests[r].isWrite else { return }
+        guard requests[r].peerClearedBits, requests[r].local == .succeeded, requests[r].isWrite,
+            let resync = volumes[requests[r].volume].resync, requests[r].sentAt >= resync.startedAt
+        else { return }
         clearBits(requests[r].volume, requests[r].range)
     }
 

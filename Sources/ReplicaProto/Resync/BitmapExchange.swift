@@ -7,6 +7,13 @@ extension Resource {
     mutating func followResync(_ v: Int, from old: VolumeState, to new: VolumeState) {
         if old.connection != new.connection {
             switch new.connection {
+            case .connected, .wfBitMapS, .wfBitMapT, .startingSyncS, .startingSyncT:
+                // An attempt that was given up leaves nothing to the next: not the identifier that it was to begin with.
+                volumes[v].resyncHandler = nil
+                volumes[v].pendingSyncUUID = nil
+            default: break
+            }
+            switch new.connection {
             case .wfBitMapS:
                 volumes[v].transferIn = BitmapReceiver()
                 volumes[v].sendsBitmap = true
@@ -228,13 +235,11 @@ extension Resource {
 
     /// Both bitmaps are equal: the source asks its handler, then starts.
     private mutating func startSource(_ v: Int) {
-        volumes[v].isStartingResync = true
-        runHandler(.beforeResyncSource, v)
+        volumes[v].resyncHandler = runHandler(.beforeResyncSource, v)
     }
 
     mutating func sourceHandlerDone(_ v: Int, _ status: Int32?) {
-        guard volumes[v].isStartingResync else { return }
-        volumes[v].isStartingResync = false
+        volumes[v].resyncHandler = nil
         guard volumes[v].state.connection == .wfBitMapS || volumes[v].state.connection == .startingSyncS else { return }
         if let status, status != 0, status != 3 {
             log(.error, v, "before-resync-source handler returned \(status), dropping connection.")
@@ -269,6 +274,9 @@ extension Resource {
     /// P_RS_WRITE_ACK for a resync block.
     mutating func resyncBlockWritten(_ v: Int, _ ack: BlockAck) {
         guard rangeIsInside(v, ack.range) else { return connectionFailed(.protocolError) }
+        // The news that a run was aborted comes on the other stream and may be faster: then the block may have been written
+        // here alone since. If the next run has begun already, both nodes have its bit, and the target asks for it again.
+        guard volumes[v].resync != nil else { return }
         clearBits(v, ack.range)
     }
 

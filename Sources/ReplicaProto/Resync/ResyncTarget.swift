@@ -19,14 +19,13 @@ extension Resource {
     }
 
     private mutating func startTarget(_ v: Int, _ identifier: UInt64) {
-        volumes[v].isStartingResync = true
         volumes[v].pendingSyncUUID = identifier
-        runHandler(.beforeResyncTarget, v)
+        volumes[v].resyncHandler = runHandler(.beforeResyncTarget, v)
     }
 
     mutating func targetHandlerDone(_ v: Int, _ status: Int32?) {
-        guard volumes[v].isStartingResync, let identifier = volumes[v].pendingSyncUUID else { return }
-        volumes[v].isStartingResync = false
+        volumes[v].resyncHandler = nil
+        guard let identifier = volumes[v].pendingSyncUUID else { return }
         volumes[v].pendingSyncUUID = nil
         guard volumes[v].state.connection == .wfSyncUUID || volumes[v].state.connection == .behind else { return }
         if let status, status != 0 {

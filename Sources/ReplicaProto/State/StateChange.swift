@@ -66,9 +66,13 @@ extension Resource {
             volumes[v].isCrashedPrimary = false
             volumes[v].peerFlags.remove(.crashedPrimary)
         }
-        if new.role == .secondary || new.connection.isConnected && new.peerDisk == .upToDate { volumes[v].peerIsBehind = false }
+        let peerHadGoodData = old.connection.isConnected && old.peerDisk == .upToDate
+        let peerHasGoodData = new.connection.isConnected && new.peerDisk == .upToDate
+        if new.role == .secondary || peerHasGoodData && !peerHadGoodData { volumes[v].peerIsBehind = false }
         if old.role != new.role { exportMayHaveChanged(v) }
-        if peerDataLost(old, new) { peerLost(v, from: old, to: new) }
+        // The target of a resync stays Inconsistent for us when it is lost, and may have ended all the same.
+        let lostTarget = old.connection.isSyncSource && !new.connection.isConnected
+        if peerDataLost(old, new) || lostTarget { peerLost(v, from: old, to: new) }
         if !old.peerDisk.isThere, new.peerDisk.isThere, new.connection.isConnected { volumes[v].rotationDeferred = false }
         if new.peerDisk.isThere || new.peerRole != .primary { volumes[v].peerGuard = .off }
         // Also when it is our disk that comes, to a Primary that has none.
