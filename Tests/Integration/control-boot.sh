@@ -9,38 +9,7 @@ requires "$python"
 on_terminal() {
     local name=$1 typed=$2
     shift 2
-    "$python" - "$work/$name" "$typed" "$@" <<'PYTHON'
-import os
-import pty
-import select
-import sys
-import time
-
-name, typed, *command = sys.argv[1:]
-keys = [(float(second), text.encode().decode("unicode_escape").encode())
-        for second, text in (part.split("=", 1) for part in typed.split(",") if part)]
-start = time.monotonic()
-pid, terminal = pty.fork()
-if pid == 0:
-    os.execvp(command[0], command)
-screen = open(name + ".screen", "wb", buffering=0)
-while True:
-    if keys and time.monotonic() - start >= keys[0][0]:
-        os.write(terminal, keys.pop(0)[1])
-    ready, _, _ = select.select([terminal], [], [], 0.05)
-    if not ready:
-        continue
-    try:
-        data = os.read(terminal, 4096)
-    except OSError:
-        break
-    if not data:
-        break
-    screen.write(data)
-status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-with open(name + ".end", "w") as end:
-    print(status, int(time.monotonic() - start), file=end)
-PYTHON
+    "$python" "$here/terminal.py" "$work/$name" "$typed" "$@"
 }
 waits() { # NAME TYPED [OPTIONS]: alice waits for her peer
     local name=$1 typed=$2
@@ -48,6 +17,7 @@ waits() { # NAME TYPED [OPTIONS]: alice waits for her peer
     background "$name" on_terminal "$name" "$typed" env REPLICA_NODE=alice REPLICA_RUN_DIR="$work/alice/run" "$bin/replctl" -c "$conf" wait-con-int "$@"
 }
 ended() { [ -s "$work/$1.end" ]; }
+more_than_dots() { [ "$(tr -d '.' <"$work/$1.screen" | wc -c)" != 0 ]; }
 shows() { grep -q -a -F -e "$2" "$work/$1.screen"; }
 
 nodes_with 64M '' '' 'startup { degr-wfc-timeout 120; }'
@@ -63,8 +33,8 @@ conf_kept=$conf
 conf=$work/still.conf
 waits still ''
 conf=$conf_kept
-sleep 8
-[ "$(tr -d '.' <"$work/yes.screen" | wc -c)" = 0 ] || fail "more than dots before its time: $(cat -v "$work/yes.screen")"
+await 5 "the terminal" test -e "$work/yes.screen"
+within 8 more_than_dots yes && fail "more than dots before its time: $(cat -v "$work/yes.screen")"
 for name in yes by-itself still; do await 5 "the dialogue" shows $name "DRBD's startup script waits for the peer node(s) to appear."; done
 shows yes "reboot, the timeout is 120 seconds. [degr-wfc-timeout]" || fail "$(cat -v "$work/yes.screen")"
 shows yes "is 0 seconds. [wfc-timeout]" || fail "$(cat -v "$work/yes.screen")"
@@ -93,9 +63,10 @@ silent bob down r0
 await 10 "alice is alone" connection_is alice WFConnection
 REPLICA_NODE=alice REPLICA_RUN_DIR=$work/alice/run "$bin/replctl" -c "$conf" wait-con-int >"$work/by-term.out" 2>&1 &
 children+=("$!")
-sleep 1
-kill -TERM "$!"
-wait "$!" || fail "SIGTERM: it ends with $?"
+waiting=$!
+await 5 "it waits for the daemon" asks_daemon "$waiting"
+kill -TERM "$waiting"
+wait "$waiting" || fail "SIGTERM: it ends with $?"
 
 item 28 "wait-connect: the timeouts of the command line win; a StandAlone node does not wait"
 [ "$(status_of alice wait-connect -t 1 r0)" = 5 ] || fail "not 5: $(said)"

@@ -73,27 +73,11 @@ silent alice primary r0
 item 29 "wait-sync on a terminal draws a bar, and ends at the end"
 silent bob invalidate r0
 await 10 "bob is a target" connection_is bob SyncTarget
-on bob "$python" - "$bin/replctl" -c "$conf" wait-sync r0 >"$work/bar.out" <<'PYTHON' || fail "wait-sync on a terminal ends with $?"
-import os
-import pty
-import sys
-
-pid, terminal = pty.fork()
-if pid == 0:
-    os.execv(sys.argv[1], sys.argv[1:])
-while True:
-    try:
-        data = os.read(terminal, 4096)
-    except OSError:
-        break
-    if not data:
-        break
-    os.write(1, data)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-PYTHON
+on bob "$python" "$here/terminal.py" "$work/bar" '' "$bin/replctl" -c "$conf" wait-sync r0
+[ "$(cut -d' ' -f1 "$work/bar.end")" = 0 ] || fail "wait-sync on a terminal ends with $(cat "$work/bar.end")"
 [ "$(counter bob oos) $(cstate bob)" = '0 Connected' ] || fail "$(counter bob oos) KiB are missing, $(cstate bob)"
-grep -q -a -E $'^\r?r0/0 \\[=*>\\.*\\] [0-9]+\\.[0-9]% \\([0-9]+ of 63 MiB left\\)' "$work/bar.out" || fail "no bar: $(cat -v "$work/bar.out")"
+grep -q -a -E $'^\r?r0/0 \\[=*>\\.*\\] [0-9]+\\.[0-9]% \\([0-9]+ of 63 MiB left\\)' "$work/bar.screen" || fail "no bar: $(cat -v "$work/bar.screen")"
 # The line is wiped in the end.
-tail -c 5 "$work/bar.out" | grep -q -a $'\r\e\\[K$' || fail "the bar stays: $(tail -c 20 "$work/bar.out" | cat -v)"
-say "$(tr '\r' '\n' <"$work/bar.out" | grep -a '^r0' | sed -n '2p' | tr -d '\033')"
+tail -c 5 "$work/bar.screen" | grep -q -a $'\r\e\\[K$' || fail "the bar stays: $(tail -c 20 "$work/bar.screen" | cat -v)"
+say "$(tr '\r' '\n' <"$work/bar.screen" | grep -a '^r0' | sed -n '2p' | tr -d '\033')"
 identical

@@ -151,7 +151,7 @@ kill -CONT "$pid"
 equal Secondary/Unknown alice role r0
 background waits on alice "$bin/replctl" -c "$conf" wait-connect r0
 waits=$last
-sleep 0.3
+await 5 "it waits for the daemon" asks_daemon "$waits"
 kill_node alice
 await 10 "a command whose daemon dies ends" gone "$waits"
 grep -q '^0: the daemon closed the connection$' "$work/waits.out" || fail "it says: $(cat "$work/waits.out")"

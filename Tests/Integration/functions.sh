@@ -147,6 +147,15 @@ kill_tree() {
     kill -9 "$1" 2>/dev/null || true
 }
 gone() { ! kill -0 "$1" 2>/dev/null; }
+# asks_daemon PID: it, or what it started, has asked a daemon and sleeps until the answer comes.
+asks_daemon() {
+    local process children
+    { read -ra children <"/proc/$1/task/$1/children"; } 2>/dev/null || true
+    for process in "$1" "${children[@]}"; do
+        readlink "/proc/$process/fd/"* | grep -q '^socket:' && grep -q '^State:.S' "/proc/$process/status" && return 0
+    done 2>/dev/null
+    return 1
+}
 has_line() { [ -f "$2" ] && grep -q -e "$1" "$2"; }
 
 # MARK: Two nodes
