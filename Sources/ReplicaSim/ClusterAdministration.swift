@@ -51,16 +51,18 @@ extension Cluster {
         unseenResyncEnd()
         let other = peer(of: node)
         if !isForked, isCurrent[other.index], other.isRunning, !(isPromisedLoosely && wasPrimary) { isCurrent[node.index] = false }
-        if wasPrimary || isCurrent[node.index] || isForked {
-            // What was never flushed may be gone from the only copy that counts.
-            let which = history(node)
-            for sector in histories[which].touched {
-                histories[which].revive(Int(sector), node.data.current[Int(sector)], at: now)
-            }
-        }
+        if wasPrimary || isCurrent[node.index] || isForked { cacheIsLost(node) }
         loadStableLog(node)
         checkCoverage("power cut of \(node.name)")
         scheduleRestart(node)
+    }
+
+    /// What was never flushed may be gone from the only copy that counts.
+    func cacheIsLost(_ node: SimNode) {
+        let which = history(node)
+        for sector in histories[which].touched {
+            histories[which].revive(Int(sector), node.data.current[Int(sector)], at: now)
+        }
     }
 
     /// Both nodes are down, and the source of a resync has not seen that it was over: rules 34 and 36 of `wire.md` 5.3
@@ -186,6 +188,9 @@ extension Cluster {
         case .failWrites(let node, let count): nodes[badDisk ?? node].failingWrites += count
         case .failReads(let node, let count): nodes[badDisk ?? node].failingReads += count
         case .failMetadata(let node): nodes[node].failingMetadata += 1
+        case .failFlush(let node):
+            // Who passes errors on keeps the only copy in use, whatever its cache has lost: nothing to be checked.
+            if badDisk == nil { nodes[node].failingFlushes += 1 }
         case .switchOver: wantsPrimary = 1 - (wantsPrimary ?? random.below(2))
         case .demote: wantsPrimary = nil
         case .promote: wantsPrimary = random.below(2)
@@ -229,6 +234,7 @@ extension Cluster {
             node.failingReads = 0
             node.failingWrites = 0
             node.failingMetadata = 0
+            node.failingFlushes = 0
             if !node.isRunning { queue.add(.startProcess(node: node.index), at: now + .milliseconds(10)) }
         }
         if wantsPrimary == nil { wantsPrimary = random.below(2) }

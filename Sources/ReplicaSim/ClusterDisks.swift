@@ -18,7 +18,9 @@ extension Cluster {
             checkWrite(node, tag, range)
             begin(.write(tag, range, nil, durable: false), node, fails: takeFault(&node.failingWrites))
         case .flushDisk(_, let tag):
-            begin(.flush(tag), node, dataFlush: node.data.beginFlush(), metadataFlush: scenario.sharesCache ? node.metadata.beginFlush() : nil)
+            begin(
+                .flush(tag), node, fails: takeFault(&node.failingFlushes), dataFlush: node.data.beginFlush(),
+                metadataFlush: scenario.sharesCache ? node.metadata.beginFlush() : nil)
         case .writeSuperblock(_, let block, let durable):
             begin(
                 .metadata([(0, block.encoded())], durable: durable), node, fails: takeFault(&node.failingMetadata),
@@ -82,8 +84,11 @@ extension Cluster {
     func diskMoves(_ node: SimNode, _ index: Int) {
         guard index < node.operations.count, var operation = node.operations[index], operation.life == node.life else { return }
         if !operation.isFlushed {
-            if let capture = operation.dataFlush { node.data.endFlush(capture) }
-            if let capture = operation.metadataFlush {
+            let loses = if case .flush = operation.kind { operation.fails } else { false }
+            if let capture = operation.dataFlush {
+                if loses { node.data.failFlush(capture, random: &random) } else { node.data.endFlush(capture) }
+            }
+            if let capture = operation.metadataFlush, !loses {
                 node.metadata.endFlush(capture)
                 if !capture.isEmpty { metadataBecameStable(node, capture.map(\.0)) }
             }
@@ -117,7 +122,7 @@ extension Cluster {
                 if let stamps { node.noteWritten(stamps) }
             }
             step(node, .diskWriteFinished(tag, error))
-        case .flush(let tag): step(node, .diskFlushFinished(Self.volume, tag, nil))
+        case .flush(let tag): step(node, .diskFlushFinished(Self.volume, tag, error))
         case .metadata(let blocks, let durable):
             if !operation.fails {
                 for (block, bytes) in blocks { node.metadata.write(block, bytes, durable: durable) }
@@ -129,6 +134,7 @@ extension Cluster {
     }
 
     private func open(_ node: SimNode) {
+        if node.data.loseWhatFailed() { cacheIsLost(node) }
         loadStableLog(node)
         step(
             node,

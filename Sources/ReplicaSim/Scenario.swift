@@ -26,6 +26,8 @@ package struct Scenario: Sendable {
         case failWrites(Int, count: Int)
         case failReads(Int, count: Int)
         case failMetadata(Int)
+        /// A flush of the data fails, and what the cache held is gone in part, whatever later flushes say.
+        case failFlush(Int)
         /// The other node takes over, or the same again if it stopped being primary.
         case switchOver
         case demote
@@ -114,6 +116,7 @@ package struct Scenario: Sendable {
         case 88..<93: return .promote
         case 93..<95: return .pauseSync(node)
         case 95..<97: return .suspend
+        case 97: return .failFlush(node)
         default: return .invalidate(node)
         }
     }

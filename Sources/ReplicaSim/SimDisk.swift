@@ -16,6 +16,8 @@ struct DataDisk {
     private var currentVersion: [UInt32]
     private var stableVersion: [UInt32]
     private var version: UInt32 = 0
+    /// Believed to be stable since a flush failed. They read well until the disk is taken into use anew.
+    private var lostBlocks: [Int32] = []
 
     init(sectors: Int) {
         let blocks = (sectors + Self.blockSectors - 1) / Self.blockSectors
@@ -93,6 +95,29 @@ struct DataDisk {
         settle()
     }
 
+    /// A flush fails: each block that it was to make stable is stable, or believed to be.
+    mutating func failFlush(_ capture: Capture, random: inout SimRandom) {
+        for (index, block) in capture.blocks.enumerated() where stableVersion[Int(block)] < capture.versions[index] {
+            if random.chance(50) {
+                destage(Int(block))
+            } else {
+                stableVersion[Int(block)] = capture.versions[index]
+                lostBlocks.append(block)
+            }
+        }
+        settle()
+    }
+
+    /// The disk is taken into use anew: what failed flushes lost shows. False if that was nothing.
+    mutating func loseWhatFailed() -> Bool {
+        let hasLost = !lostBlocks.isEmpty
+        for block in lostBlocks where !isDirty[Int(block)] {
+            for sector in sectors(of: Int(block)) { current[sector] = stable[sector] }
+        }
+        lostBlocks.removeAll()
+        return hasLost
+    }
+
     /// Forgets blocks that are stable.
     private mutating func settle() {
         var kept = 0
@@ -115,6 +140,7 @@ struct DataDisk {
             currentVersion[Int(block)] = stableVersion[Int(block)]
         }
         settle()
+        _ = loseWhatFailed()
     }
 
     /// The part of an unfinished write that reached the cache when its process died or the power went.

@@ -32,6 +32,7 @@ final class SimNode {
     var failingWrites = 0
     var failingReads = 0
     var failingMetadata = 0
+    var failingFlushes = 0
     /// The log on the platter, block by block; nil for what is no transaction.
     var stableLog: [ActivityLogTransaction?]
     /// Extents that the activity log on the platter holds, slot by slot.

@@ -173,6 +173,11 @@ package struct ActivityLog: Equatable, Sendable {
             || references(of: first | 3) > 0
     }
 
+    /// The extent that a slot of the durable log holds.
+    package func extent(inSlot slot: Int) -> UInt32? {
+        committedExtents[slot] == Self.free ? nil : committedExtents[slot]
+    }
+
     /// Whether the extent is in the durable log.
     package func isHot(_ extent: UInt32) -> Bool {
         let slot = slot(of: extent)

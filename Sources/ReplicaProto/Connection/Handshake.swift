@@ -219,7 +219,7 @@ extension Resource {
             else { nil }
         if let wrong {
             log(.error, nil, "incompatible \(wrong) settings")
-            return connectionFailed(.disconnecting)
+            return refusePeer()
         }
         link.peerWantsDryRun = packet.connectionFlags & 2 != 0
         link.receivedProtocol = true
@@ -233,7 +233,7 @@ extension Resource {
         guard packet.integrityAlgorithm == link.options.dataIntegrityAlgorithm else {
             // From its next packet on there would be digests where we expect data (`wire.md` 4.4, 7.9).
             log(.error, nil, "peer data-integrity-alg \(packet.integrityAlgorithm) not supported")
-            return connectionFailed(.disconnecting)
+            return refusePeer()
         }
         func mapped(_ value: UInt32) -> SplitBrainPolicyValue? {
             SplitBrainPolicyValue(rawValue: value == 5 ? 6 : value == 6 ? 5 : value)
@@ -252,11 +252,11 @@ extension Resource {
         if volumes[v].state.connection == .wfReportParams {
             if link.version >= 88, packet.verifyAlgorithm != link.options.verifyAlgorithm {
                 log(.error, v, "Different verify-alg settings. me=\"\(link.options.verifyAlgorithm)\" peer=\"\(packet.verifyAlgorithm)\"")
-                return connectionFailed(.disconnecting)
+                return refusePeer()
             }
             if link.version >= 89, packet.checksumAlgorithm != link.options.checksumAlgorithm {
                 log(.error, v, "Different csums-alg settings. me=\"\(link.options.checksumAlgorithm)\" peer=\"\(packet.checksumAlgorithm)\"")
-                return connectionFailed(.disconnecting)
+                return refusePeer()
             }
         } else {
             link.options.verifyAlgorithm = packet.verifyAlgorithm
@@ -284,7 +284,7 @@ extension Resource {
             case .resize(let sectors): setSize(v, sectors)
             case .wouldShrinkPrimary:
                 log(.error, v, "The peer's device is smaller than ours, which is in use")
-                connectionFailed(.disconnecting)
+                refusePeer()
             }
             if state.disk == .negotiating { volumes[v].peerDiskSize = packet.diskSize }
             return
@@ -294,7 +294,7 @@ extension Resource {
         switch size.received(packet, current: volumes[v].sectors, state: state) {
         case .wouldShrink:
             log(.error, v, "The peer's disk size is too small!")
-            connectionFailed(.disconnecting)
+            refusePeer()
         case .resize(let sectors, let configured):
             volumes[v].peerDiskSize = packet.diskSize
             volumes[v].diskOptions.size = configured
@@ -335,7 +335,7 @@ extension Resource {
             volumes[v].exposedIdentifier & ~1 != packet.identifiers.current & ~1 || volumes[v].peerIsBehind
         {
             log(.error, v, "Can only connect to data with current UUID=\(GenerationIdentifiers.hex(volumes[v].exposedIdentifier))")
-            return connectionFailed(.disconnecting)
+            return refusePeer()
         }
         if state.disk.isUsable {
             if state.connection == .connected, link.version >= 90,

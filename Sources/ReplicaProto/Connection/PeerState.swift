@@ -65,7 +65,7 @@ extension Resource {
             let verdict = judge(v, change)
             guard verdict.isSuccess || verdict == .inTransientState else {
                 log(.error, v, "connection refused: \(verdict.text)")
-                return connectionFailed(.disconnecting)
+                return refusePeer()
             }
         }
         if old.disk == .negotiating, connection == .connected, !peerDisk.isThere,
@@ -196,16 +196,16 @@ extension Resource {
             connectionFailed(.protocolError)
             return nil
         case .disconnect:
-            if decision.outcome == .fail(.splitBrain) { partSlowly() } else { connectionFailed(.disconnecting) }
+            refusePeer()
             return nil
         }
     }
 
-    /// The end of a connection that the peer has to see for itself: our identifiers and state may still be on their
+    /// The end of a connection for a reason that the peer has to see for itself: our settings, identifiers and state may still be on their
     /// way, and a kernel whose meta stream ends throws away what it has not read. It would take that for a network
     /// failure and try again for ever. The kernel waits for its split-brain handler before it closes; we give the peer
     /// as much time, unless it closes first.
-    private mutating func partSlowly() {
+    mutating func refusePeer() {
         link.phase = .closing
         link.afterCleanup = .standAlone
         timers.set(.handshake, now + .milliseconds(500))

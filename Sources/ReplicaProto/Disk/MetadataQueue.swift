@@ -92,6 +92,7 @@ enum FullSync: Equatable {
     case decidedSource
     case decidedTarget
     case alone(CommandID)
+    case lostCache
 }
 
 extension Resource {

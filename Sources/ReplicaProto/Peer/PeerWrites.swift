@@ -367,19 +367,6 @@ extension Resource {
         }
     }
 
-    mutating func epochFlushed(_ v: Int, _ group: UInt64, _ error: DiskError?) {
-        volumes[v].localPending -= 1
-        if let error {
-            log(.warning, v, "local disk flush failed with status -\(error.code)")
-            writeOrdering = min(writeOrdering, .drain)
-        }
-        if receiveEpochs.runningGroup == group, receiveEpochs.isFlushing {
-            receiveEpochs.flushesPending -= 1
-            advanceEpochs()
-        }
-        diskMayBeIdle(v)
-    }
-
     /// The best method that all volumes with a disk allow.
     mutating func chooseWriteOrdering() {
         var best = WriteOrdering.flush

@@ -159,7 +159,7 @@ extension Resource {
         requests[r].local = error == nil ? .succeeded : .failed
         if let error {
             log(.error, v, "local flush failed: errno \(error.code)")
-            localIOFailed(v)
+            ownWritesMayBeLost(v)
         }
         finishFlush(r)
         diskMayBeIdle(v)

@@ -123,7 +123,7 @@ extension Resource {
             }
         case .alone(let command):
             answer(command, .success)
-        case .decidedSource, .decidedTarget:
+        case .decidedSource, .decidedTarget, .lostCache:
             break
         }
     }

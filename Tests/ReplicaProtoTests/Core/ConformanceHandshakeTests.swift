@@ -124,6 +124,7 @@ import Testing
         default: parameters.integrityAlgorithm = "crc32c"
         }
         peer.say(.protocolParameters(parameters))
+        peer.pass(.milliseconds(600))
         #expect(node.state.connection == .standAlone, "\(field)")
     }
 
@@ -134,6 +135,7 @@ import Testing
         var parameters = peer.protocolParameters()
         parameters.twoPrimaries = 1
         peer.say(.protocolParameters(parameters))
+        peer.pass(.milliseconds(600))
         #expect(node.state.connection == .standAlone)
     }
 
@@ -147,6 +149,7 @@ import Testing
         var parameters = peer.protocolParameters(options)
         parameters.afterSplitBrain0Primaries = theirs
         peer.say(.protocolParameters(parameters))
+        peer.pass(.milliseconds(600))
         #expect((node.state.connection == .standAlone) == (theirs == 5))
     }
 
@@ -161,6 +164,7 @@ import Testing
             peer.say(.protocolParameters(peer.protocolParameters()))
             peer.say(.syncParameters(peer.syncParameters))
             let matters = version >= (isVerify ? 88 : 89)
+            peer.pass(.milliseconds(600))
             #expect((node.state.connection == .standAlone) == matters, "\(version) \(isVerify)")
         }
     }
@@ -173,6 +177,7 @@ import Testing
         peer.open()
         peer.sayFeatures()
         peer.say(.protocolParameters(peer.protocolParameters(flags: 1)))
+        peer.pass(.milliseconds(600))
         #expect(node.state.connection == .standAlone)
     }
 
@@ -263,6 +268,7 @@ import Testing
         peer.say(.protocolParameters(peer.protocolParameters()))
         peer.say(.syncParameters(peer.syncParameters))
         peer.say(.sizes(peer.sizes(disk: 4096)))
+        peer.pass(.milliseconds(600))
         #expect(node.state.connection == .standAlone)
         #expect(node.status.sectors == node.layout.usableSectors)
     }
@@ -317,6 +323,7 @@ import Testing
         var parameters = peer.protocolParameters()
         parameters.integrityAlgorithm = "crc32c"
         peer.say(.protocolUpdate(parameters))
+        peer.pass(.milliseconds(600))
         #expect(node.state.connection == .standAlone)
     }
 

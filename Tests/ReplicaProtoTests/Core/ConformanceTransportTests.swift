@@ -269,6 +269,7 @@ import Testing
         peer.identifiers = SameData.identifiers
         peer.disk = .upToDate
         peer.connect()
+        peer.pass(.milliseconds(600))
         #expect(node.state.connection == .standAlone, "\(node.logs)")
         let said = node.trace.contains { if case .send(_, _, .protocolParameters, _) = $0 { true } else { false } }
         #expect(said == (version >= 92))

@@ -45,6 +45,7 @@ final class TestNode {
     var heldHandlers: [HandlerID] = []
     var failsWrites: DiskError?
     var failsReads: DiskError?
+    var failsNextFlush: DiskError?
     var failsMetadata: DiskError?
     var commandCount: UInt64 = 0
     var requestCount: UInt32 = 0
@@ -153,7 +154,9 @@ final class TestNode {
             for sector in range.start.value..<range.end.value { data[Int(sector)] = 0 }
             complete(.diskWriteFinished(tag, failsWrites), metadata: false)
         case .flushDisk(let volume, let tag):
-            complete(.diskFlushFinished(volume, tag, nil), metadata: tag == .metadata)
+            let error = failsNextFlush
+            failsNextFlush = nil
+            complete(.diskFlushFinished(volume, tag, error), metadata: tag == .metadata)
         case .writeSuperblock(let volume, let block, _):
             if failsMetadata == nil { superblock = block.encoded() }
             complete(.metadataWritten(volume, failsMetadata), metadata: true)

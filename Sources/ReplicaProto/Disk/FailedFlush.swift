@@ -1,0 +1,63 @@
+/// A flush that the data disk failed: what its cache held may be gone, and the next flush would say that all is well.
+/// Nothing that was written since the last good one counts (`design.md` 5, rule 3).
+///
+/// DRBD 8.4 goes on with write ordering `drain` and acknowledges the epoch. We do that only where the disk has no flush.
+extension Resource {
+    /// The end of `Effect.flushDisk` for a group of epochs.
+    mutating func epochFlushed(_ v: Int, _ group: UInt64, _ error: DiskError?) {
+        volumes[v].localPending -= 1
+        if let error {
+            log(.error, v, "local disk flush failed with status -\(error.code)")
+            guard error.saysUnsupported else {
+                peersWritesMayBeLost(v)
+                return diskMayBeIdle(v)
+            }
+            writeOrdering = min(writeOrdering, .drain)
+        }
+        if receiveEpochs.runningGroup == group, receiveEpochs.isFlushing {
+            receiveEpochs.flushesPending -= 1
+            advanceEpochs()
+        }
+        diskMayBeIdle(v)
+    }
+
+    /// The peer has answered them already. It takes all whose epoch is not acknowledged for missing here once the connection
+    /// is gone, and the next one mends them; without a connection nobody waits for an epoch.
+    private mutating func peersWritesMayBeLost(_ v: Int) {
+        // What a resync wrote belongs to no epoch, and the source has cleared its bits.
+        if volumes[v].resync != nil { setWholeBitmap(v, .lostCache) }
+        localIOFailed(v)
+        connectionFailed(.networkFailure)
+    }
+
+    /// A flush of a client failed on our disk. What it was to make durable lies inside the extents of the activity log, which
+    /// the next attach finds; a disk that stays in use has to know now.
+    mutating func ownWritesMayBeLost(_ v: Int) {
+        volumes[v].closesCleanly = false
+        if volumes[v].diskOptions.onIOError == .passOn, volumes[v].hasDisk {
+            if volumes[v].activityLogDisabled {
+                setWholeBitmap(v, .lostCache)
+            } else {
+                markHotExtents(v)
+            }
+            // Bits that come in the middle of a resync would be none that the other side knows of.
+            if volumes[v].resync != nil { connectionFailed(.networkFailure) }
+        }
+        localIOFailed(v)
+    }
+
+    private mutating func markHotExtents(_ v: Int) {
+        for slot in 0..<volumes[v].activityLog.slots {
+            guard let extent = volumes[v].activityLog.extent(inSlot: slot) else { continue }
+            let start = UInt64(extent) * ActivityLogExtent.sectors
+            guard start < volumes[v].sectors else { continue }
+            let count = min(ActivityLogExtent.sectors, volumes[v].sectors - start)
+            _ = volumes[v].bitmap.setOutOfSync(SectorRange(start, UInt32(count)), deviceSectors: volumes[v].sectors)
+        }
+    }
+}
+
+extension DiskError {
+    /// EINVAL, ENOSYS, EOPNOTSUPP, in answer to a flush: there is no cache that could be flushed.
+    var saysUnsupported: Bool { code == 22 || code == 38 || code == 95 }
+}
