@@ -6,6 +6,8 @@ package struct Resource: ~Copyable {
     package let name: String
     /// A deliberately broken rule, for the proof that the simulator notices. Never set by the daemon.
     package var mutation: CoreMutation?
+    /// Protocol versions that we announce. Less only in tests of what older peers lead to.
+    package var versions: ClosedRange<UInt32> = 86...101
 
     var now = Instant.zero
     var effects = EffectQueue(reserving: 0)
@@ -53,6 +55,10 @@ package struct Resource: ~Copyable {
         step(event)
         finishPutOffAttaches()
         runRetries()
+        if link.isGivenUp {
+            giveUpCongestedLink()
+            runRetries()
+        }
         runTransfers()
         swap(&self.effects, &effects)
     }

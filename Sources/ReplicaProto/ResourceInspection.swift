@@ -19,6 +19,9 @@ extension Resource {
         return volumes[v].bitmap.isSet(block)
     }
 
+    /// Writes that were overruled because both nodes wrote the same at once.
+    package func conflicts(of number: VolumeNumber) -> UInt64 { index(of: number).map { volumes[$0].conflicts } ?? 0 }
+
     /// What is not as it has to be when nothing is going on (`design.md` section 5): leases, references, open work.
     package func openWork() -> [String] {
         var found: [String] = []

@@ -21,6 +21,12 @@ struct Timers {
         case marks
         /// Superblocks that changed and were not written yet.
         case superblock
+        /// A received write waits for acknowledgements that were given before it.
+        case sequence
+        /// Epochs with overruled writes.
+        case forgive
+        /// A volume that pulled ahead may go back.
+        case catchUp
         /// wait-connect and wait-sync.
         case waiters
         /// A command waits for a second try.
@@ -83,6 +89,9 @@ extension Resource {
             case .resync: resyncTick()
             case .marks: takeMarks()
             case .superblock: writeChangedSuperblocks()
+            case .sequence: sequenceOverdue()
+            case .forgive: forgiveEpochs()
+            case .catchUp: catchUpDue()
             case .waiters: checkWaiters()
             case .retry: retryCommands()
             }

@@ -101,6 +101,10 @@ struct Volume {
     var sequence: UInt32 = 0
     /// The peer's highest number seen.
     var peerSequence: UInt32 = 0
+    /// Received writes that wait for acknowledgements which the peer gave before them.
+    var sequenceWaiters = 0
+    /// Writes that met one of the other Primary and were overruled, on either node.
+    var conflicts: UInt64 = 0
     var discardMyData = false
     /// A forced promotion of the peer while both disks are Inconsistent.
     var peerForcedPromotion = false
@@ -124,6 +128,14 @@ struct Volume {
     var resyncCount: UInt64 = 0
     /// P_SYNC_UUID that came before we were ready for it.
     var pendingSyncUUID: UInt64?
+    /// Resync blocks that we sent and the target has said nothing about yet.
+    var resyncRepliesPending = 0
+    /// Sectors of writes that were sent, or wait to be, and whose epoch is not acknowledged.
+    var inFlightSectors: UInt64 = 0
+    /// While Ahead: when to see whether the peer has caught up.
+    var catchUpAt: Instant?
+    /// While Ahead: a ping is to tell that the peer has processed our last answers.
+    var asksToCatchUp = false
     /// The handler that stands between the bitmap exchange and the resync. One of an earlier attempt has no say.
     var resyncHandler: HandlerID?
 

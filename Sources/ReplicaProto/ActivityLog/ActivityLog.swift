@@ -74,6 +74,8 @@ package struct ActivityLog: Equatable, Sendable {
     /// No slot could be found for a request; until one becomes available, every request is answered `.full`, so that
     /// hits do not overtake it for ever.
     package private(set) var isStarving = false
+    /// Slots that hold an extent with references.
+    package var slotsInUse: Int { slots &- candidates }
     /// References in all, one per extent of each acquired request.
     package private(set) var totalReferences = 0
 

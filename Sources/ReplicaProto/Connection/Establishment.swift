@@ -191,7 +191,7 @@ extension Resource {
             .data, nil,
             .connectionFeatures(
                 ConnectionFeatures(
-                    minimumVersion: Self.versions.lowerBound, flags: offeredFeatures, maximumVersion: Self.versions.upperBound)))
+                    minimumVersion: versions.lowerBound, flags: offeredFeatures, maximumVersion: versions.upperBound)))
     }
 
     private mutating func stopAccepting() {
@@ -239,7 +239,7 @@ extension Resource {
         if let socket = link.metaSocket { emit(.closeSocket(socket)) }
         link.dataSocket = nil
         link.metaSocket = nil
-        for kind in [Timers.Kind.settle, .handshake, .ping, .request] { timers.cancel(kind) }
+        for kind in [Timers.Kind.settle, .handshake, .ping, .request, .sequence, .forgive] { timers.cancel(kind) }
     }
 
     // MARK: The end of a connection
@@ -291,6 +291,7 @@ extension Resource {
             volumes[v].peerForcedPromotion = false
             volumes[v].rotatesOnceAccepted = false
             volumes[v].peerDiskSize = 0
+            volumes[v].resyncRepliesPending = 0
         }
         clearTransferLog()
         for v in volumes.indices { redirectRemoteReads(v) }

@@ -1,8 +1,5 @@
 /// From two streams to an agreed connection: features, parameters, sizes, identifiers, states (`wire.md` section 4).
 extension Resource {
-    /// Protocol versions that we speak.
-    static let versions: ClosedRange<UInt32> = 86...101
-
     /// What we offer. Zeroes have no digest on the wire, so with an integrity algorithm they are not offered (7.9).
     var offeredFeatures: FeatureFlags {
         link.options.dataIntegrityAlgorithm.isEmpty ? .all : FeatureFlags.all.subtracting(.writeZeroes)
@@ -11,14 +8,14 @@ extension Resource {
     mutating func featuresReceived(_ packet: ConnectionFeatures) {
         guard link.phase == .features else { return connectionFailed(.protocolError) }
         let peerMaximum = packet.maximumVersion == 0 ? packet.minimumVersion : packet.maximumVersion
-        guard peerMaximum >= Self.versions.lowerBound, packet.minimumVersion <= Self.versions.upperBound else {
+        guard peerMaximum >= versions.lowerBound, packet.minimumVersion <= versions.upperBound else {
             log(
                 .error, nil,
-                "incompatible DRBD dialects: I support \(Self.versions.lowerBound)-\(Self.versions.upperBound), peer supports \(packet.minimumVersion)-\(peerMaximum)"
+                "incompatible DRBD dialects: I support \(versions.lowerBound)-\(versions.upperBound), peer supports \(packet.minimumVersion)-\(peerMaximum)"
             )
             return connectionFailed(.disconnecting)
         }
-        link.version = min(Self.versions.upperBound, peerMaximum)
+        link.version = min(versions.upperBound, peerMaximum)
         link.features = offeredFeatures.intersection(packet.flags)
         log(.info, nil, "Handshake successful: Agreed network protocol version \(link.version)")
         emit(.setWireFormat(WireFormat(version: link.version, features: link.features)))

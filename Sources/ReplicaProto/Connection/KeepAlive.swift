@@ -20,6 +20,7 @@ extension Resource {
             case .targetEnds: targetAcksProcessed(action.volume)
             case .sourceEnds: sourceEnds(action.volume)
             case .sourceWaits: sourceWaits(action.volume)
+            case .catchesUp: catchesUp(action.volume)
             }
         }
     }

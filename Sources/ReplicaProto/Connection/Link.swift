@@ -58,6 +58,10 @@ struct Link {
     /// Closed and not acknowledged, oldest first.
     var sentEpochs: EpochQueue
     var barrierSentAt = Instant.zero
+    /// No acknowledgement is expected of this epoch and those before it: it had overruled writes.
+    var forgivenEpoch: UInt32?
+    /// Congested, and `on-congestion disconnect`.
+    var isGivenUp = false
 
     // MARK: Liveness
     var lastMetaReceived = Instant.zero
@@ -83,7 +87,7 @@ struct Link {
 
 /// Something that waits until the peer has processed all that we sent on the meta stream so far.
 struct PingAction {
-    enum Kind { case targetEnds, sourceEnds, sourceWaits }
+    enum Kind { case targetEnds, sourceEnds, sourceWaits, catchesUp }
 
     /// Acks to wait for.
     var ping: UInt64
@@ -93,28 +97,52 @@ struct PingAction {
 
 /// Closed epochs that the peer has not acknowledged: a ring that never allocates after `init`.
 struct EpochQueue {
-    private var entries: [(number: UInt32, writes: UInt32)]
+    struct Epoch {
+        var number: UInt32
+        /// Writes sent in it.
+        var writes: UInt32
+        /// Of those: overruled by the peer (`wire.md` 7.8).
+        var overruled: UInt32 = 0
+        var sentAt: Instant
+    }
+
+    private var entries: [Epoch]
     private var head = 0
     private(set) var count = 0
 
-    init(capacity: Int = Limits.openEpochs) { entries = Array(repeating: (0, 0), count: capacity) }
+    /// Epochs with overruled writes.
+    private(set) var overruledCount = 0
+
+    init(capacity: Int = Limits.openEpochs) {
+        entries = Array(repeating: Epoch(number: 0, writes: 0, sentAt: .zero), count: capacity)
+    }
 
     var isEmpty: Bool { count == 0 }
     var isFull: Bool { count == entries.count }
     var capacity: Int { entries.count }
-    var first: (number: UInt32, writes: UInt32)? { count > 0 ? entries[head] : nil }
+    var first: Epoch? { count > 0 ? entries[head] : nil }
 
-    mutating func append(_ entry: (number: UInt32, writes: UInt32)) {
+    mutating func append(_ entry: Epoch) {
         invariant(count < entries.count, "unacknowledged epochs are bounded")
         entries[(head + count) % entries.count] = entry
         count += 1
     }
+    /// The peer overruled a write of this epoch.
+    mutating func overrule(_ number: UInt32) {
+        let offset = count > 0 ? Int(number &- entries[head].number) : 0
+        invariant(offset < count, "a write in the transfer log belongs to an unacknowledged epoch")
+        let index = (head + offset) % entries.count
+        if entries[index].overruled == 0 { overruledCount += 1 }
+        entries[index].overruled += 1
+    }
     mutating func removeFirst() {
+        if entries[head].overruled > 0 { overruledCount -= 1 }
         head = (head + 1) % entries.count
         count -= 1
     }
     mutating func removeAll() {
         head = 0
         count = 0
+        overruledCount = 0
     }
 }

@@ -35,6 +35,7 @@ extension Resource {
             return connectionFailed(.protocolError)
         }
         dispatchVolumePacket(v, packet, payload)
+        if link.isResolver, stream == .meta, let ack = packet.blockAck { noteSequence(v, ack.sequence) }
     }
 
     /// True if the packet belongs to the connection as a whole.
@@ -117,7 +118,9 @@ extension Resource {
         case .negativeResyncReply(let ack): resyncReadRefused(v, ack, cancelled: false)
         case .resyncCancel(let ack): resyncReadRefused(v, ack, cancelled: true)
         case .resyncIsInSync(let ack): resyncBlockIsInSync(v, ack)
-        case .superseded, .retryWrite, .verifyRequest, .verifyReply, .verifyResult, .writeSame:
+        case .superseded(let ack): writeOverruled(ack, again: false)
+        case .retryWrite(let ack): writeOverruled(ack, again: true)
+        case .verifyRequest, .verifyReply, .verifyResult, .writeSame:
             // Nothing that we announce or ask for leads to these.
             if let payload { emit(.releaseBuffer(payload)) }
             log(.error, v, "packet of a feature that was not agreed upon")
@@ -143,6 +146,16 @@ extension Resource {
 }
 
 extension Packet {
+    /// What shares the counter of writes (`wire.md` 7.3).
+    var blockAck: BlockAck? {
+        switch self {
+        case .receiveAck(let ack), .writeAck(let ack), .resyncWriteAck(let ack), .superseded(let ack), .retryWrite(let ack),
+            .negativeAck(let ack), .negativeDataReply(let ack), .negativeResyncReply(let ack), .resyncCancel(let ack),
+            .resyncIsInSync(let ack), .verifyResult(let ack):
+            ack
+        default: nil
+        }
+    }
     var isBitmap: Bool {
         switch self {
         case .bitmap, .compressedBitmap: true

@@ -64,7 +64,18 @@ extension Resource {
             disconnectCommands.append(change.command)
             return connectionFailed(.disconnecting)
         }
-        if case .promote = change.purpose { promotionsRunning = 0 }
+        if case .promote(let force) = change.purpose {
+            promotionsRunning = 0
+            if result == .concurrentChange, let v = change.volume {
+                // The peer had the same in mind, and it is the one that may: another try when it is through.
+                let wait = random.jittered(.milliseconds(500))
+                deferred.append(
+                    DeferredCommand(
+                        id: change.command, command: .primary(volumes[v].number, force: force), until: now + .seconds(20),
+                        notBefore: now + wait, reliesOnPeer: change.reliesOnPeer))
+                return
+            }
+        }
         if case .detach = change.purpose, let v = change.volume {
             retryLater(v)
             if !volumes[v].state.peerDisk.isThere { peerAcceptedOurData(v) }

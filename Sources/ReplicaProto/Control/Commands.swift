@@ -221,6 +221,11 @@ extension Resource {
             old.replicationProtocol != options.replicationProtocol || old.allowTwoPrimaries != options.allowTwoPrimaries
             || old.dataIntegrityAlgorithm != options.dataIntegrityAlgorithm
         if connected, changesAgreement, link.version < 100 { return answer(id, CommandAnswer(code: 163)) }
+        if old.allowTwoPrimaries, !options.allowTwoPrimaries,
+            volumes.contains(where: { $0.state.role == .primary }), volumes.contains(where: { $0.state.peerRole == .primary })
+        {
+            return answer(id, CommandAnswer(code: 164))
+        }
         if let problem = Self.problem(options) { return answer(id, problem) }
         link.options = options
         link.configuration?.options = options

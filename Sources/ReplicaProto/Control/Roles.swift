@@ -111,7 +111,9 @@ extension Resource {
         let waiting = demotions
         for demotion in waiting {
             let v = demotion.volume
-            guard volumes[v].active.count == 0, !transferLogHolds(v), !demotion.isSaving else { continue }
+            guard volumes[v].active.count == 0, !transferLogHolds(v), !demotion.isSaving,
+                volumes[v].state.connection != .ahead
+            else { continue }
             for index in demotions.indices where demotions[index].volume == v { demotions[index].isSaving = true }
             // While the superblock says Primary, the log covers what is only in the disk's cache. Before that ends, data
             // and bitmap have to be durable (`metadata.md` 5.5).

@@ -377,7 +377,7 @@ extension Resource {
             requests[r].holdsExtents = false
             switch requests[r].stage {
             case .waitingTransaction, .waitingOverlap: requests[r].stage = .waitingLogSpace
-            case .free, .waitingAdmission, .waitingLogSpace, .running, .answered: break
+            case .free, .waitingAdmission, .waitingLogSpace, .running, .postponed, .answered: break
             }
             r = requests[r].next
         }

@@ -20,6 +20,10 @@ struct PeerRequest {
         case waitingTransaction
         /// On the disk.
         case running
+        /// For acknowledgements that the peer gave before it.
+        case waitingSequence
+        /// Answered without being written: a write of ours stands, and the peer does not have that yet.
+        case overruled
     }
 
     var stage = Stage.free
@@ -38,6 +42,10 @@ struct PeerRequest {
     /// Which connection it came through; the answer is dropped if that one is gone.
     var connection: UInt32 = 0
     var transaction: UInt64 = 0
+    /// The peer's number of this write (`wire.md` 7.3).
+    var sequence: UInt32 = 0
+    /// block_id of the write of ours that stands.
+    var overruledBy: UInt64 = 0
     var holdsExtents = false
     var generation: UInt32 = 0
     var previous: Int32 = -1
@@ -56,6 +64,7 @@ struct PeerRequestTable {
     private(set) var waiting = 0
     /// Of those: reads and resync blocks, which no epoch holds back.
     private(set) var waitingOutsideEpochs = 0
+    private(set) var overruledCount = 0
 
     init(capacity: Int = Limits.peerRequests) {
         entries = Array(repeating: PeerRequest(), count: capacity)
@@ -97,6 +106,15 @@ struct PeerRequestTable {
         entries[Int(index)].stage = .running
     }
 
+    /// Never gets there.
+    mutating func overrule(_ index: Int32, by blockID: UInt64) {
+        invariant(entries[Int(index)].stage == .waiting, "a peer's write is overruled when it has its turn")
+        stopWaiting(index)
+        overruledCount += 1
+        entries[Int(index)].stage = .overruled
+        entries[Int(index)].overruledBy = blockID
+    }
+
     private mutating func stopWaiting(_ index: Int32) {
         waiting -= 1
         if !entries[Int(index)].isApplicationWrite { waitingOutsideEpochs -= 1 }
@@ -104,7 +122,11 @@ struct PeerRequestTable {
 
     mutating func free(_ index: Int32) {
         invariant(entries[Int(index)].stage != .free, "a peer request is freed once")
-        if entries[Int(index)].stage != .running { stopWaiting(index) }
+        switch entries[Int(index)].stage {
+        case .overruled: overruledCount -= 1
+        case .waiting, .waitingTransaction, .waitingSequence: stopWaiting(index)
+        case .running, .free: break
+        }
         let previous = entries[Int(index)].previous
         let next = entries[Int(index)].next
         if previous >= 0 { entries[Int(previous)].next = next } else { list.head = next }

@@ -7,45 +7,53 @@ extension Resource {
             return connectionFailed(.protocolError)
         }
         volumes[v].counters.networkReceived += UInt64(packet.range.count)
-        guard countInEpoch(v, packet.sequence) else { return emit(.releaseBuffer(payload)) }
+        guard countInEpoch(v) else { return emit(.releaseBuffer(payload)) }
         guard volumes[v].hasDisk else {
             emit(.releaseBuffer(payload))
-            return refuseWrite(v, packet.sector, packet.blockID, packet.byteCount)
+            if link.isResolver { noteSequence(v, packet.sequence) }
+            refuseWrite(v, packet.sector, packet.blockID, packet.byteCount)
+            return restartPostponed(v, after: packet.range)
         }
         guard let p = peerRequests.take(.write) else {
             emit(.releaseBuffer(payload))
             return connectionFailed(.protocolError)
         }
         peerRequests[p].buffer = payload
-        enterPeerWrite(p, v, packet.range, packet.blockID, packet.flags)
+        enterPeerWrite(p, v, packet.range, packet.blockID, packet.flags, packet.sequence)
     }
 
     /// P_TRIM, P_ZEROES
     mutating func peerDiscardReceived(_ v: Int, _ packet: DiscardPacket, _ kind: DiscardKind) {
         guard rangeIsInside(v, packet.range) || !volumes[v].hasDisk else { return connectionFailed(.protocolError) }
-        guard countInEpoch(v, packet.sequence) else { return }
-        guard volumes[v].hasDisk else { return refuseWrite(v, packet.sector, packet.blockID, 0) }
+        guard countInEpoch(v) else { return }
+        guard volumes[v].hasDisk else {
+            if link.isResolver { noteSequence(v, packet.sequence) }
+            refuseWrite(v, packet.sector, packet.blockID, 0)
+            return restartPostponed(v, after: packet.range)
+        }
         guard let p = peerRequests.take(.discard) else { return connectionFailed(.protocolError) }
         peerRequests[p].discardKind = kind
-        enterPeerWrite(p, v, packet.range, packet.blockID, packet.flags)
+        enterPeerWrite(p, v, packet.range, packet.blockID, packet.flags, packet.sequence)
     }
 
     /// False if the write came in a state in which there can't be any.
-    private mutating func countInEpoch(_ v: Int, _ sequence: UInt32) -> Bool {
+    private mutating func countInEpoch(_ v: Int) -> Bool {
         guard volumes[v].state.connection.isConnected else {
             connectionFailed(.protocolError)
             return false
         }
-        volumes[v].peerSequence = sequence
         receiveEpochs.current.writes += 1
         return true
     }
 
-    private mutating func enterPeerWrite(_ p: Int32, _ v: Int, _ range: SectorRange, _ blockID: UInt64, _ flags: DataFlags) {
+    private mutating func enterPeerWrite(
+        _ p: Int32, _ v: Int, _ range: SectorRange, _ blockID: UInt64, _ flags: DataFlags, _ sequence: UInt32
+    ) {
         peerAcceptedOurData(v, byWriting: true)
         peerRequests[p].volume = v
         peerRequests[p].range = range
         peerRequests[p].blockID = blockID
+        peerRequests[p].sequence = sequence
         peerRequests[p].flags = effectiveFlags(flags)
         peerRequests[p].connection = link.instance
         peerRequests[p].epoch = receiveEpochs.current.id
@@ -62,7 +70,7 @@ extension Resource {
             _ = volumes[v].bitmap.setOutOfSync(range, deviceSectors: volumes[v].sectors)
             peerRequests[p].flags.remove(.maySetInSync)
         }
-        proceedPeer(p)
+        if mustWaitForSequence(v, sequence) { waitForSequence(p) } else { registerPeerWrite(p) }
         if receiveEpochs.hasWaitingGroup { advanceEpochs() }
     }
 
@@ -129,7 +137,9 @@ extension Resource {
         var earlier = request.previous
         while earlier >= 0 {
             let other = peerRequests[earlier]
-            if other.volume == request.volume, other.isWrite || request.isWrite, other.range.overlaps(request.range) {
+            if other.volume == request.volume, other.isWrite || request.isWrite, other.stage != .overruled,
+                other.range.overlaps(request.range)
+            {
                 return false
             }
             earlier = other.previous
@@ -138,7 +148,8 @@ extension Resource {
         if request.kind == .resyncRead || request.isWrite {
             var r = volumes[request.volume].active.head
             while r >= 0 {
-                if requests[r].isRunningWrite, requests[r].range.overlaps(request.range) { return false }
+                let isOnDisk = requests[r].isRunningWrite || requests[r].stage == .postponed && requests[r].local == .pending
+                if isOnDisk, requests[r].range.overlaps(request.range) { return false }
                 r = requests[r].next
             }
         }
@@ -260,6 +271,7 @@ extension Resource {
         let isCurrent = request.connection == link.instance
         peerRequests.free(p)
         if request.isApplicationWrite, isCurrent {
+            restartPostponed(v, after: request.range)
             receiveEpochs.answer(epoch: request.epoch, group: request.group)
             receiveEpochs.finishWrite(epoch: request.epoch, group: request.group)
             advanceEpochs()
@@ -287,7 +299,13 @@ extension Resource {
                 // A block that was asked for in a run that was aborted may have been written here since it was read; the
                 // target would take it for the answer to what it asks for in this run.
                 let isOutdated = request.kind == .resyncRead && volumes[v].resync != nil && request.epoch != volumes[v].resyncCount
-                if !isOutdated {
+                if request.kind == .resyncRead, volumes[v].state.connection == .ahead {
+                    let ack = BlockAck(
+                        sector: request.range.start, blockID: request.blockID, byteCount: request.range.byteCount,
+                        sequence: nextSequence(v))
+                    send(.meta, v, .resyncCancel(ack))
+                } else if !isOutdated {
+                    if request.kind == .resyncRead { volumes[v].resyncRepliesPending += 1 }
                     send(.data, v, request.kind == .read ? .dataReply(head) : .resyncDataReply(head), payload: buffer)
                 }
                 if mutation == .clearBitBeforeAck, request.kind == .resyncRead { clearBits(v, request.range) }
@@ -350,7 +368,9 @@ extension Resource {
             while receiveEpochs.oldestIsComplete {
                 let epoch = receiveEpochs.oldest
                 receiveEpochs.removeOldest()
-                send(.meta, nil, .barrierAck(number: epoch.barrier, setSize: epoch.writes))
+                // Its sender has forgotten what was overruled, and an epoch of nothing else with it.
+                let count = epoch.writes - epoch.overruled
+                if count > 0 { send(.meta, nil, .barrierAck(number: epoch.barrier, setSize: count)) }
             }
             guard receiveEpochs.runningGroupHasEnded else { return }
             receiveEpochs.leaveRunningGroup()
@@ -391,6 +411,7 @@ extension Resource {
             }
             p = next
         }
+        for v in volumes.indices { volumes[v].sequenceWaiters = 0 }
         receiveEpochs.reset()
     }
 }

@@ -7,6 +7,8 @@ struct ReceiveEpoch {
     /// P_DATA, P_TRIM, P_ZEROES and P_WSAME packets in it.
     var writes: UInt32 = 0
     var unfinished: UInt32 = 0
+    /// Of its writes: not carried out because one of ours stands (`wire.md` 7.8).
+    var overruled: UInt32 = 0
     var isClosed = false
 }
 
@@ -99,14 +101,32 @@ struct ReceiveEpochs {
     }
 
     mutating func finishWrite(epoch id: UInt64, group: UInt64) {
-        let offset = Int(id - epochs[head].id)
-        invariant(offset < count, "a write belongs to a known epoch")
-        let index = (head + offset) % epochs.count
+        let index = index(of: id)
         invariant(epochs[index].unfinished > 0, "an epoch finishes each of its writes once")
         epochs[index].unfinished -= 1
         invariant(unfinishedOfGroup[place(group)] > 0, "a group finishes each of its writes once")
         unfinishedOfGroup[place(group)] -= 1
         unflushed += 1
+    }
+
+    /// A write is answered, and will never be on the disk. Its epoch waits for `finishOverruled`.
+    mutating func overruleWrite(epoch id: UInt64, group: UInt64) {
+        invariant(unfinishedOfGroup[place(group)] > 0, "a group finishes each of its writes once")
+        unfinishedOfGroup[place(group)] -= 1
+        epochs[index(of: id)].overruled += 1
+        answer(epoch: id, group: group)
+    }
+
+    mutating func finishOverruled(epoch id: UInt64) {
+        let index = index(of: id)
+        invariant(epochs[index].unfinished > 0, "an epoch finishes each of its writes once")
+        epochs[index].unfinished -= 1
+    }
+
+    private func index(of id: UInt64) -> Int {
+        let offset = Int(id - epochs[head].id)
+        invariant(offset < count, "a write belongs to a known epoch")
+        return (head + offset) % epochs.count
     }
 
     var runningGroupHasEnded: Bool { unfinishedOfGroup[place(runningGroup)] == 0 }

@@ -172,15 +172,26 @@ extension Resource {
             var p = peerRequests.list.head
             while p >= 0 {
                 let other = peerRequests[p]
-                if other.volume == v, other.kind != .read, other.stage == .running || other.kind == .resyncWrite,
-                    other.range.overlaps(range)
-                {
+                if other.volume == v, other.kind != .read, holdsBackOurs(other), other.range.overlaps(range) {
                     return true
                 }
                 p = other.next
             }
         }
         return volumes[v].resync?.overlapsOutstanding(range) ?? false
+    }
+
+    /// Whether work for the peer that has not ended keeps overlapping writes of ours back.
+    private func holdsBackOurs(_ other: PeerRequest) -> Bool {
+        switch other.stage {
+        case .running: true
+        case .free, .waitingSequence, .overruled: false
+        // A write that has had its turn goes first. One for a diskless peer may still have to wait for room in the log,
+        // which those that it keeps back could hold.
+        case .waiting, .waitingTransaction:
+            other.kind == .resyncWrite
+                || other.isApplicationWrite && (other.holdsExtents || volumes[other.volume].state.peerDisk.isThere)
+        }
     }
 
     /// Something that requests wait for has ended: tried again before this step ends, never in the middle of it.
@@ -207,7 +218,7 @@ extension Resource {
             let next = requests[r].next
             switch requests[r].stage {
             case .waitingAdmission, .waitingLogSpace, .waitingTransaction, .waitingOverlap: proceed(r)
-            case .free, .running, .answered: break
+            case .free, .running, .postponed, .answered: break
             }
             r = next
         }

@@ -18,6 +18,8 @@ struct Request {
         case waitingOverlap
         /// On its way to the disks.
         case running
+        /// The peer wants it written again, after a write of its own that is on its way.
+        case postponed
         /// The client has its answer; only the transfer log still knows the request.
         case answered
     }
@@ -47,6 +49,10 @@ struct Request {
     var peerClearedBits = false
     /// Counted in the volume's `peerPending`.
     var isPeerPending = false
+    /// Postponed, and to be written again as soon as our disk is through with it.
+    var restarts = false
+    /// Packets that it was sent in: more than one where the agreed version takes less in one.
+    var parts: UInt16 = 1
     /// The peer acknowledges this write by itself, not only its epoch.
     var expectsAck = false
     /// Use of this table entry, part of the block_id on the wire: a late ack for an earlier use does not match.

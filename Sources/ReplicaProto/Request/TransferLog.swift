@@ -4,7 +4,7 @@ extension Resource {
     mutating func closeEpoch() {
         guard link.epochWrites > 0 else { return }
         send(.data, nil, .barrier(number: link.epoch))
-        link.sentEpochs.append((number: link.epoch, writes: UInt32(link.epochWrites)))
+        link.sentEpochs.append(EpochQueue.Epoch(number: link.epoch, writes: UInt32(link.epochWrites), sentAt: now))
         link.epoch &+= 1
         link.epochWrites = 0
         link.barrierSentAt = now
@@ -13,14 +13,32 @@ extension Resource {
 
     /// P_BARRIER_ACK: all writes of the oldest epoch are where the peer's write ordering puts them.
     mutating func barrierAcknowledged(_ number: UInt32, _ setSize: UInt32) {
-        guard let oldest = link.sentEpochs.first, oldest.number == number, oldest.writes == setSize else {
+        if let forgiven = link.forgivenEpoch, Int32(bitPattern: number &- forgiven) <= 0 { return }
+        while let oldest = link.sentEpochs.first, oldest.number != number, oldest.overruled > 0,
+            oldestEpochIsAnswered(oldest.number)
+        {
+            acknowledgeOldestEpoch()
+        }
+        guard let oldest = link.sentEpochs.first, oldest.number == number,
+            setSize == oldest.writes - oldest.overruled || setSize == oldest.writes
+        else {
             log(.error, nil, "BAD! BarrierAck #\(number) received, set_size=\(setSize)")
             return connectionFailed(.protocolError)
         }
+        acknowledgeOldestEpoch()
+        dropEmptyEpochs()
+        epochsWereAcknowledged()
+    }
+
+    /// All writes of the oldest epoch are done with.
+    mutating func acknowledgeOldestEpoch() {
+        guard let oldest = link.sentEpochs.first else { return }
+        let number = oldest.number
+        if oldest.overruled > 0 { link.forgivenEpoch = number }
         link.sentEpochs.removeFirst()
         while transferLog.head >= 0, requests[transferLog.head].epoch == number {
             let r = transferLog.head
-            requests.removeFromLog(r, &transferLog)
+            leaveTransferLog(r)
             if requests[r].stage == .answered {
                 retire(r, acknowledged: true)
             } else {
@@ -33,9 +51,27 @@ extension Resource {
                 }
             }
         }
+    }
+
+    /// What waits for the end of an epoch.
+    mutating func epochsWereAcknowledged() {
         finishFlushes()
         demotionsMayContinue()
-        for v in volumes.indices where volumes[v].waitingCount > 0 { retryLater(v) }
+        for v in volumes.indices {
+            if volumes[v].waitingCount > 0 { retryLater(v) }
+            mayCatchUp(v)
+        }
+    }
+
+    mutating func enterTransferLog(_ r: Int32) {
+        requests.appendToLog(r, &transferLog)
+        volumes[requests[r].volume].inFlightSectors &+= UInt64(requests[r].range.count)
+    }
+
+    mutating func leaveTransferLog(_ r: Int32) {
+        requests.removeFromLog(r, &transferLog)
+        if peerRequests.overruledCount > 0 { finishOverruled(by: r) }
+        volumes[requests[r].volume].inFlightSectors &-= UInt64(requests[r].range.count)
     }
 
     /// P_RECV_ACK, P_WRITE_ACK, P_RS_WRITE_ACK for a write of ours.
@@ -53,7 +89,9 @@ extension Resource {
         if clearsBits {
             requests[r].peerClearedBits = true
             clearBitsIfBothConfirmed(r)
+            takeBackInSync(requests[r].volume, requests[r].range)
         }
+        if progress == .written, peerRequests.overruledCount > 0 { finishOverruled(by: r) }
         completeIfDone(r)
     }
 
@@ -68,6 +106,7 @@ extension Resource {
         _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
         peerPendingEnds(r)
         requests[r].remote = .refused
+        if peerRequests.overruledCount > 0 { finishOverruled(by: r) }
         // Also before the news that its disk has failed, which comes on the other stream.
         if requests[r].stage == .answered, volumes[v].hasDisk || volumes[v].state.peerDisk != .upToDate {
             volumes[v].peerIsBehind = true
@@ -79,13 +118,15 @@ extension Resource {
     /// counts as missing on the peer.
     mutating func clearTransferLog() {
         link.sentEpochs.removeAll()
+        link.forgivenEpoch = nil
         link.epochWrites = 0
         link.epoch &+= 1
+        for v in volumes.indices { restartPostponed(v, after: nil) }
         var r = transferLog.head
         while r >= 0 {
             let next = requests[r].logNext
             let v = requests[r].volume
-            requests.removeFromLog(r, &transferLog)
+            leaveTransferLog(r)
             if mutation != .skipBitOnPeerLoss {
                 _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
             }
@@ -144,7 +185,8 @@ extension Resource {
         for v in volumes.indices {
             var r = volumes[v].active.head
             while r >= 0 {
-                if requests[r].kind == .read, requests[r].remote == .sent, requests[r].stage == .running {
+                let isOwed = requests[r].kind == .read && requests[r].remote == .sent && requests[r].stage == .running
+                if isOwed || requests[r].stage == .postponed {
                     if oldest == nil || requests[r].sentAt < oldest! { oldest = requests[r].sentAt }
                     break
                 }

@@ -25,6 +25,7 @@ extension Resource {
     mutating func submitWrite(_ r: Int32) {
         let v = requests[r].volume
         let hasDisk = volumes[v].hasDisk
+        if link.options.onCongestion != .block { relieveCongestion(v) }
         let replication = replication(v)
         if !hasDisk, replication != .replicate {
             return fail(r)
@@ -108,7 +109,7 @@ extension Resource {
         requests[r].epoch = link.epoch
         requests[r].peerClearedBits = false
         link.epochWrites += 1
-        requests.appendToLog(r, &transferLog)
+        enterTransferLog(r)
         let sequence = nextSequence(v)
         let blockID = requests.blockID(r)
         let packet: Packet
@@ -175,6 +176,7 @@ extension Resource {
         }
         if mutation == .releaseExtentEarly { releaseExtents(r) }
         clearBitsIfBothConfirmed(r)
+        if requests[r].restarts { restart(r) }
         completeIfDone(r)
         retryLater(v)
         diskMayBeIdle(v)

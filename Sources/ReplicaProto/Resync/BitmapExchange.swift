@@ -234,13 +234,16 @@ extension Resource {
     // MARK: Source
 
     /// Both bitmaps are equal: the source asks its handler, then starts.
-    private mutating func startSource(_ v: Int) {
+    mutating func startSource(_ v: Int) {
         volumes[v].resyncHandler = runHandler(.beforeResyncSource, v)
     }
 
     mutating func sourceHandlerDone(_ v: Int, _ status: Int32?) {
         volumes[v].resyncHandler = nil
-        guard volumes[v].state.connection == .wfBitMapS || volumes[v].state.connection == .startingSyncS else { return }
+        switch volumes[v].state.connection {
+        case .wfBitMapS, .startingSyncS, .ahead: break
+        default: return
+        }
         if let status, status != 0, status != 3 {
             log(.error, v, "before-resync-source handler returned \(status), dropping connection.")
             return connectionFailed(.disconnecting)
@@ -274,15 +277,22 @@ extension Resource {
     /// P_RS_WRITE_ACK for a resync block.
     mutating func resyncBlockWritten(_ v: Int, _ ack: BlockAck) {
         guard rangeIsInside(v, ack.range) else { return connectionFailed(.protocolError) }
+        resyncReplyAnswered(v)
+        takeBackInSync(v, ack.range)
         // The news that a run was aborted comes on the other stream and may be faster: then the block may have been written
         // here alone since. If the next run has begun already, both nodes have its bit, and the target asks for it again.
         guard volumes[v].resync != nil else { return }
         clearBits(v, ack.range)
     }
 
+    private mutating func resyncReplyAnswered(_ v: Int) {
+        volumes[v].resyncRepliesPending = max(0, volumes[v].resyncRepliesPending - 1)
+    }
+
     /// P_NEG_ACK for a resync block.
     mutating func resyncBlockFailed(_ v: Int, _ ack: BlockAck) {
         guard rangeIsInside(v, ack.range) else { return connectionFailed(.protocolError) }
+        resyncReplyAnswered(v)
         countFailed(v, ack.range)
     }
 

@@ -203,7 +203,8 @@ extension Resource {
         guard volumes[v].state.connection.isConnected else { return }
         if error == nil {
             ackResync(v, request.range, success: true)
-            clearBits(v, request.range)
+            // Behind, the block may have been reported out of sync again since it was sent.
+            if volumes[v].state.connection != .behind { clearBits(v, request.range) }
         } else {
             countFailed(v, request.range)
             ackResync(v, request.range, success: false)

@@ -86,6 +86,7 @@ extension Resource {
         }
         tellPeer(v, from: old, to: new)
         followResync(v, from: old, to: new)
+        followCongestion(v, from: old, to: new)
         if new.disk == .failed, old.disk != .failed { diskMayBeIdle(v) }
         dataMayBeBack(v, from: old, to: new)
         if new.isPrimaryWithoutData, !old.isPrimaryWithoutData { runHandler(.priOnInconDegr, v) }

@@ -1,0 +1,100 @@
+/// What becomes of our writes that the holder of the resolver flag overruled (`wire.md` 7.8), and of their epochs.
+extension Resource {
+    /// P_SUPERSEDED, P_RETRY_WRITE
+    mutating func writeOverruled(_ ack: BlockAck, again: Bool) {
+        guard let r = requests.find(blockID: ack.blockID), requests[r].isRunningWrite, requests[r].inTransferLog,
+            requests[r].remote == .sent, requests[r].range.start == ack.sector, requests[r].parts == 1,
+            !again || link.version >= 100
+        else {
+            log(.error, nil, "unexpected verdict for sector \(ack.sector.value)")
+            return connectionFailed(.networkFailure)
+        }
+        let v = requests[r].volume
+        // DRBD 8.4 never acknowledges an epoch with a write that it overruled: nothing more shall be in it.
+        if requests[r].epoch == link.epoch { closeEpoch() }
+        link.sentEpochs.overrule(requests[r].epoch)
+        leaveTransferLog(r)
+        peerPendingEnds(r)
+        volumes[v].conflicts &+= 1
+        if again {
+            requests[r].stage = .postponed
+            requests[r].remote = .absent
+            volumes[v].waitingCount += 1
+        } else {
+            // Written, and overwritten at once by the one that is on its way to us.
+            requests[r].remote = .written
+            requests[r].acknowledgedEpoch = true
+            completeIfDone(r)
+        }
+        retryLater(v)
+        dropEmptyEpochs()
+        armRequestTimer()
+        if link.sentEpochs.overruledCount > 0, !timers.isSet(.forgive) { timers.set(.forgive, now + forgiveness) }
+    }
+
+    // MARK: Once more
+
+    /// What the peer's write had to be written after is in place: ours follow as new writes.
+    ///
+    /// - Parameter range: nil when there is no peer any more that could overwrite them first.
+    mutating func restartPostponed(_ v: Int, after range: SectorRange?) {
+        guard volumes[v].waitingCount > 0 else { return }
+        var r = volumes[v].active.head
+        while r >= 0 {
+            if requests[r].stage == .postponed, range.map({ $0.overlaps(requests[r].range) }) ?? true {
+                if range == nil {
+                    // Here, and perhaps nowhere else.
+                    _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
+                }
+                if requests[r].local == .pending { requests[r].restarts = true } else { restart(r) }
+            }
+            r = requests[r].next
+        }
+    }
+
+    mutating func restart(_ r: Int32) {
+        requests[r].stage = requests[r].holdsExtents ? .waitingOverlap : .waitingLogSpace
+        requests[r].local = .pending
+        requests[r].remote = .absent
+        requests[r].restarts = false
+        requests[r].peerClearedBits = false
+        retryLater(requests[r].volume)
+    }
+
+    // MARK: Epochs that are never acknowledged
+
+    /// How long the peer may take to acknowledge an epoch of which it has answered every write.
+    private var forgiveness: TimeSpan { .deciseconds(link.options.pingTimeout) * 4 }
+
+    /// Epochs of which nothing is left.
+    mutating func dropEmptyEpochs() {
+        while let oldest = link.sentEpochs.first, oldest.overruled == oldest.writes {
+            link.forgivenEpoch = oldest.number
+            link.sentEpochs.removeFirst()
+        }
+    }
+
+    /// Whether the peer has answered every write of the oldest epoch.
+    func oldestEpochIsAnswered(_ number: UInt32) -> Bool {
+        var r = transferLog.head
+        while r >= 0, requests[r].epoch == number {
+            if requests[r].remote != .written, requests[r].remote != .refused { return false }
+            r = requests[r].logNext
+        }
+        return true
+    }
+
+    /// DRBD 8.4 owes acknowledgements of epochs for ever in which it overruled a write. A later one says the same, and if
+    /// there is none for a while, the answers to the single writes have to do.
+    mutating func forgiveEpochs() {
+        guard link.isUsable else { return }
+        while let oldest = link.sentEpochs.first, oldest.overruled > 0, now.since(oldest.sentAt) >= forgiveness,
+            oldestEpochIsAnswered(oldest.number)
+        {
+            acknowledgeOldestEpoch()
+            dropEmptyEpochs()
+        }
+        epochsWereAcknowledged()
+        if link.sentEpochs.overruledCount > 0 { timers.set(.forgive, now + forgiveness) }
+    }
+}
