@@ -289,6 +289,9 @@ package struct ResourceLoop: ~Copyable {
         case .writeBitmapPages(let volume, let first, let count): writeBitmapPages(volume, firstPage: first, count: count)
         case .initialiseActivityLog(let volume): initialiseActivityLog(volume)
         case .flushMetadata(let volume): flushMetadata(volume)
+        case .clearSuperblock(let volume, let sector): clearSuperblock(volume, at: sector)
+        case .measureDisk(let volume): measureDisk(volume)
+        case .moveMetadata(let volume, let layout): moveMetadata(volume, layout)
         case .openDisk(let volume, let configuration): openDisk(volume, configuration)
         case .closeDisk(let volume): closeDisk(volume)
 

@@ -35,7 +35,14 @@ package enum Effect: Equatable, Sendable {
     /// Makes earlier metadata writes durable.
     case flushMetadata(VolumeNumber)
 
+    /// Erases the superblock that metadata which has moved left behind.
+    case clearSuperblock(VolumeNumber, at: Sector)
+
     // MARK: Opening and closing
+    /// Asks how large the devices of an attached disk are now: `Event.diskMeasured`.
+    case measureDisk(VolumeNumber)
+    /// Metadata effects go to these places from now on. None is outstanding.
+    indirect case moveMetadata(VolumeNumber, MetadataLayout)
     indirect case openDisk(VolumeNumber, DiskConfiguration)
     /// Waits for I/O in flight, closes: `Event.diskClosed`.
     case closeDisk(VolumeNumber)
@@ -72,7 +79,9 @@ extension Effect {
     /// Whether this effect is ended by `Event.metadataWritten`.
     package var isMetadata: Bool {
         switch self {
-        case .writeSuperblock, .writeActivityLog, .writeBitmapPages, .initialiseActivityLog, .flushMetadata: true
+        case .writeSuperblock, .writeActivityLog, .writeBitmapPages, .initialiseActivityLog, .flushMetadata,
+            .clearSuperblock:
+            true
         default: false
         }
     }

@@ -47,6 +47,9 @@ package enum Event: Equatable, Sendable {
     /// Ends the one metadata effect of a volume that is outstanding (`Effect.isMetadata`).
     case metadataWritten(VolumeNumber, DiskError?)
 
+    /// Ends `Effect.measureDisk`; nil if the devices do not tell.
+    case diskMeasured(VolumeNumber, DiskCapacity?)
+
     // MARK: Connection
     /// Ends `Effect.connectToPeer`.
     case outgoingConnected(SocketID)
@@ -112,6 +115,17 @@ package enum HMACPurpose: Equatable, Sendable {
     case response
     /// What the peer's answer to our challenge has to be.
     case expectation
+}
+
+/// Capacities of a backing disk in sectors; equal for internal metadata.
+package struct DiskCapacity: Equatable, Sendable {
+    package var dataDeviceSectors: UInt64
+    package var metadataDeviceSectors: UInt64
+
+    package init(dataDeviceSectors: UInt64, metadataDeviceSectors: UInt64) {
+        self.dataDeviceSectors = dataDeviceSectors
+        self.metadataDeviceSectors = metadataDeviceSectors
+    }
 }
 
 /// What opening a backing disk found.

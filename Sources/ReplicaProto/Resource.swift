@@ -109,6 +109,8 @@ package struct Resource: ~Copyable {
             diskOpenFailed(volume, code, detail)
         case .diskClosed(let volume):
             diskClosed(volume)
+        case .diskMeasured(let volume, let capacity):
+            diskMeasured(volume, capacity)
         case .outgoingConnected(let socket):
             outgoingConnected(socket)
         case .outgoingFailed(let fatal, let detail):

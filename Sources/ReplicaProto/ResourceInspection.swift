@@ -8,6 +8,9 @@ extension Resource {
         index(of: number).map { volumes[$0].identifiers }
     }
 
+    /// Size of the device.
+    package func sectors(of number: VolumeNumber) -> UInt64 { index(of: number).map { volumes[$0].sectors } ?? 0 }
+
     /// Set bits of the bitmap in memory.
     package func outOfSyncBits(of number: VolumeNumber) -> UInt64 {
         index(of: number).map { volumes[$0].bitmap.weight } ?? 0

@@ -16,6 +16,20 @@ struct Volume {
     var activityLog = ActivityLog(slots: 1)
     /// Capacity that the metadata leaves for data, in sectors; 0 without disk.
     var usableSectors: UInt64 = 0
+    /// Where the metadata lies.
+    var layout: MetadataLayout?
+    /// The metadata is on its way to another place: FULL_SYNC stands for what is not there yet.
+    var metadataIsMoving = false
+    /// Where a superblock is left that does not count any more.
+    var staleSuperblock: Sector?
+    /// Changes of size that have not ended; the first is under way.
+    var sizeChanges: [SizeChange] = []
+    /// Our device has grown by command, and the peer has not answered yet.
+    var resizePending = false
+    /// What our disk offers has changed, and the peer does not know yet.
+    var ownDiskChanged = false
+    /// The resync that begins is that of a grown area: without an exchange of bitmaps.
+    var resyncsGrowth = false
     /// Size of the exported device in sectors; 0 while unknown.
     var sectors: UInt64 = 0
     var logicalBlockSize: UInt32 = 512

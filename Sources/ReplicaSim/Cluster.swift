@@ -36,6 +36,8 @@ package final class Cluster {
     // MARK: The course of events
     var requestsLeft: Int
     var isHealing = false
+    /// Growing: when `resize` was asked for after everything was healed.
+    var grownAt: Instant?
     var healingSince = Instant.zero
     var isSettled = false
     /// The node that the administrator wants to be primary.
@@ -61,17 +63,18 @@ package final class Cluster {
         requestsLeft = scenario.requests
         hasBeenEqual = scenario.startsInSync
         wantsPrimary = scenario.startsAlone ? 0 : nil
-        histories = [History(sectors: Int(scenario.sectors))]
+        histories = [History(sectors: Int(scenario.largest))]
         if traces { traceLines = [] }
         let identifier = random.next() & ~1
         for index in 0..<2 {
             let superblock = Self.superblock(scenario, identifier: identifier)
             let metadata = MetadataDisk(
                 superblock: superblock, logBlocks: 8,
-                bitmapPages: Int(MetadataLayout.pages(coveringSectors: scenario.sectors)))
+                bitmapPages: Int(MetadataLayout.pages(coveringSectors: scenario.largest)))
             nodes.append(
                 SimNode(
-                    index: index, seed: &random, data: DataDisk(sectors: Int(scenario.sectors)), metadata: metadata))
+                    index: index, seed: &random, data: DataDisk(sectors: Int(scenario.largest)), metadata: metadata,
+                    capacity: scenario.sectors))
         }
     }
 
@@ -196,7 +199,7 @@ package final class Cluster {
         case .releaseBuffer(let slot):
             if !node.giveBack(slot) { fail("\(node.name) released buffer \(slot.value) that it does not own") }
         case .readDisk, .writeDisk, .discardDisk, .flushDisk, .writeSuperblock, .writeActivityLog, .writeBitmapPages,
-            .initialiseActivityLog, .flushMetadata, .openDisk, .closeDisk:
+            .initialiseActivityLog, .flushMetadata, .openDisk, .closeDisk, .clearSuperblock, .measureDisk, .moveMetadata:
             trace { "\(node.name) -> \(Self.text(effect))" }
             startDisk(effect, node)
         case .listen: node.isListening = true

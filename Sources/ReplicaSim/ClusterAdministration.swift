@@ -37,7 +37,7 @@ extension Cluster {
         guard node.hasPower else { return }
         trace { "\(node.name): power cut" }
         // Also one that was killed before: whoever attaches its disk takes it for a crashed Primary's.
-        let wasPrimary = node.metadata.superblock?.flags.contains(.primaryIndicator) ?? false
+        let wasPrimary = node.inForce.superblock?.flags.contains(.primaryIndicator) ?? false
         primaryIsLost(node)
         abandonOperations(node)
         dropSockets(node, silently: true)
@@ -48,6 +48,7 @@ extension Cluster {
         node.lostPowerAt = now
         node.data.cutPower(random: &random)
         node.metadata.cutPower(random: &random)
+        node.metadataBefore?.cutPower(random: &random)
         unseenResyncEnd()
         let other = peer(of: node)
         if !isForked, isCurrent[other.index], other.isRunning, !(isPromisedLoosely && wasPrimary) { isCurrent[node.index] = false }
@@ -71,7 +72,7 @@ extension Cluster {
     /// to that (`endUnseenResync`).
     private func unseenResyncEnd() {
         guard !isForked, nodes.allSatisfy({ !$0.isRunning }) else { return }
-        guard let left = nodes[0].metadata.superblock?.identifiers, let right = nodes[1].metadata.superblock?.identifiers,
+        guard let left = nodes[0].inForce.superblock?.identifiers, let right = nodes[1].inForce.superblock?.identifiers,
             left.current & ~1 == right.current & ~1, (left.bitmap == 0) != (right.bitmap == 0)
         else { return }
         let source = nodes[left.bitmap != 0 ? 0 : 1]
@@ -195,6 +196,12 @@ extension Cluster {
         case .demote: wantsPrimary = nil
         case .promote: wantsPrimary = random.below(2)
         case .pauseSync(let node): command(nodes[node], .pauseSync(Self.volume))
+        case .grow(let node):
+            // Metadata has to move as well, as internal metadata would.
+            nodes[node].capacity = min(nodes[node].capacity + ActivityLogExtent.sectors, scenario.largest)
+            nodes[node].metadataCapacity += 8
+        case .resize(let node, let assumeClean):
+            command(nodes[node], .resize(Self.volume, ResizeRequest(assumeClean: assumeClean)))
         case .suspend: for node in nodes where state(node)?.role == .primary { command(node, .suspendIO(Self.volume)) }
         case .invalidate(let node):
             // Only where the other copy is whole.
@@ -368,7 +375,7 @@ extension Cluster {
             guard
                 nodes.allSatisfy({
                     guard let state = state($0), state.role == .primary, !state.connection.isConnected else { return false }
-                    return ($0.metadata.stableSuperblock?.identifiers.bitmap ?? 0) != 0
+                    return ($0.inForce.stableSuperblock?.identifiers.bitmap ?? 0) != 0
                 })
             else { return }
             splitStage = .apart(until: now + .seconds(random.between(1, 40)))

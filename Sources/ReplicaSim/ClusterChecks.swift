@@ -81,7 +81,7 @@ extension Cluster {
 
     private func loadStableLog(_ node: SimNode, _ changed: [Int]) {
         for block in changed {
-            node.stableLog[block - 1] = try? ActivityLogTransaction(decoding: node.metadata.stableBlock(block).span.bytes)
+            node.stableLog[block - 1] = try? ActivityLogTransaction(decoding: node.inForce.stableBlock(block).span.bytes)
         }
         let replay = ActivityLogReplay(
             blocks: node.stableLog, geometry: ActivityLogGeometry(stripes: 1, stripeBlocks: UInt32(node.metadata.logBlocks)))
@@ -103,10 +103,12 @@ extension Cluster {
 
     /// Rule 1: data is written only where the log on the platter is hot.
     func checkWrite(_ node: SimNode, _ tag: DiskTag, _ range: SectorRange) {
-        guard range.end.value <= scenario.sectors, range.count > 0 else {
+        guard range.end.value <= node.capacity, range.count > 0 else {
             return fail("\(node.name) writes beyond the end: \(range)")
         }
         guard case .client = tag else { return }
+        // Metadata on the move: everything counts as different.
+        if node.inForce.stableSuperblock?.flags.contains(.fullSync) ?? false { return }
         let first = ActivityLogExtent(containing: range.start).value
         let last = ActivityLogExtent(containing: Sector(range.end.value - 1)).value
         for extent in first...last where !node.stableHot.contains(extent) {
@@ -120,14 +122,14 @@ extension Cluster {
     func checkCoverage(_ moment: String, blocks: Range<Int>? = nil) {
         guard hasBeenEqual, violation == nil else { return }
         for node in nodes {
-            guard let superblock = node.metadata.stableSuperblock else { continue }
+            guard let superblock = node.inForce.stableSuperblock else { continue }
             if superblock.flags.contains(.fullSync) || !superblock.flags.contains(.consistent) && superblock.identifiers.current == GenerationIdentifiers.justCreated { return }
         }
         let a = nodes[0].data
         let b = nodes[1].data
-        let total = (Int(scenario.sectors) + 7) / 8
+        let total = (Int(scenario.largest) + 7) / 8
         let range = (blocks ?? 0..<total).clamped(to: 0..<total)
-        let hot = nodes.map { $0.metadata.stableSuperblock?.flags.contains(.primaryIndicator) == true ? $0.stableHot : [] }
+        let hot = nodes.map { $0.inForce.stableSuperblock?.flags.contains(.primaryIndicator) == true ? $0.stableHot : [] }
         a.current.withUnsafeBufferPointer { left in
             b.current.withUnsafeBufferPointer { right in
                 for block in range {
@@ -143,7 +145,7 @@ extension Cluster {
 
     private func isCovered(_ block: Int, _ hot: [[UInt32]]) -> Bool {
         for node in nodes {
-            if node.metadata.isStablyOutOfSync(block) || hot[node.index].contains(UInt32(block / 1024)) { return true }
+            if node.inForce.isStablyOutOfSync(block) || hot[node.index].contains(UInt32(block / 1024)) { return true }
             if node.isRunning, node.core.isOutOfSync(BitmapBlock(UInt64(block)), of: Self.volume) { return true }
         }
         return false
@@ -162,7 +164,7 @@ extension Cluster {
 
     /// A disk that is no longer attached remembers by its log: whoever attaches it next replays that.
     private func isHotOnDisk(_ node: SimNode, _ range: SectorRange) -> Bool {
-        guard node.metadata.stableSuperblock?.flags.contains(.primaryIndicator) == true else { return false }
+        guard node.inForce.stableSuperblock?.flags.contains(.primaryIndicator) == true else { return false }
         return node.stableHot.contains(ActivityLogExtent(containing: range.start).value)
             && node.stableHot.contains(ActivityLogExtent(containing: Sector(range.end.value - 1)).value)
     }
@@ -224,6 +226,15 @@ extension Cluster {
             quietSince = nil
             return
         }
+        // A stream that leads nowhere may have swallowed the last try.
+        if scenario.grows, grownAt.map({ !isGrownUp && now.since($0) > .seconds(60) }) ?? true,
+            let primary = nodes.first(where: { state($0)?.role == .primary })
+        {
+            grownAt = now
+            command(primary, .resize(Self.volume, ResizeRequest()))
+            quietSince = nil
+            return
+        }
         // Barriers, acknowledgements and superblocks get a moment to end by themselves.
         guard let since = quietSince else {
             quietSince = now
@@ -232,8 +243,15 @@ extension Cluster {
         if now.since(since) < .seconds(5) { return }
         // A stream that nobody reads is noticed by time alone: ko-count times timeout.
         if now.since(since) < .seconds(120), nodes.contains(where: { !$0.core.openWork().isEmpty }) { return }
+        if scenario.grows, !isGrownUp { return }
         checkEqual()
         isSettled = true
+    }
+
+    /// Both devices have all that both disks have.
+    private var isGrownUp: Bool {
+        let possible = min(nodes[0].capacity, nodes[1].capacity)
+        return nodes.allSatisfy { $0.core.sectors(of: Self.volume) == possible }
     }
 
     private func checkEqual() {

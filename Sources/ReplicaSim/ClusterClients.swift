@@ -40,14 +40,14 @@ extension Cluster {
         switch random.below(100) {
         case 0..<25:
             request.kind = .read
-            request.range = someRange(longest: 64)
+            request.range = someRange(node, longest: 64)
             event = .readRequested(id, Self.volume, request.range)
         case 25..<30:
             request.kind = .flush
             event = .flushRequested(id, Self.volume)
         case 30..<35:
             request.kind = .discard
-            request.range = someRange(longest: 256)
+            request.range = someRange(node, longest: 256)
             request.write = nextWrite
             nextWrite += 1
             histories[history(node)].begin(write: request.write, value: 0, request.range, at: now)
@@ -55,7 +55,7 @@ extension Cluster {
             request.isHint = kind == .trim
             event = .discardRequested(id, Self.volume, request.range, kind)
         default:
-            request.range = someRange(longest: random.chance(10) ? 256 : 16)
+            request.range = someRange(node, longest: random.chance(10) ? 256 : 16)
             request.write = nextWrite
             request.isDurable = random.chance(10)
             nextWrite += 1
@@ -70,8 +70,9 @@ extension Cluster {
     }
 
     /// A few places per extent, so that requests meet; often whole blocks, sometimes across the border of two extents.
-    private func someRange(longest: Int) -> SectorRange {
-        let extents = (scenario.sectors + ActivityLogExtent.sectors - 1) / ActivityLogExtent.sectors
+    private func someRange(_ node: SimNode, longest: Int) -> SectorRange {
+        let size = scenario.grows ? node.export.sectors : scenario.sectors
+        let extents = (size + ActivityLogExtent.sectors - 1) / ActivityLogExtent.sectors
         let extent = UInt64(random.below(Int(extents))) * ActivityLogExtent.sectors
         var start = extent + UInt64(random.below(24)) * 8
         if random.chance(5) { start = extent + ActivityLogExtent.sectors - 8 }
@@ -80,8 +81,8 @@ extension Cluster {
             start += UInt64(random.below(8))
             count = UInt64(random.between(1, longest))
         }
-        start = min(start, scenario.sectors - 1)
-        count = min(count, scenario.sectors - start)
+        start = min(start, size - 1)
+        count = min(count, size - start)
         return SectorRange(start, UInt32(count))
     }
 

@@ -6,6 +6,15 @@ extension Cluster {
         switch effect {
         case .openDisk(_, let configuration): begin(.open(configuration), node)
         case .closeDisk: node.isClosing = true
+        case .clearSuperblock:
+            // There is nothing where data will be: metadata has a device of its own.
+            later(node, .metadataWritten(Self.volume, nil), after: .milliseconds(1))
+        case .measureDisk:
+            let capacity = DiskCapacity(dataDeviceSectors: node.capacity, metadataDeviceSectors: node.metadataCapacity)
+            later(node, .diskMeasured(Self.volume, capacity), after: .milliseconds(1))
+        case .moveMetadata:
+            node.metadataBefore = node.metadata
+            node.metadata = node.metadata.elsewhere()
         case .readDisk(let tag, _, let range):
             begin(.read(tag, range), node, fails: takeFault(&node.failingReads))
         case .writeDisk(let tag, _, let range, let slot, let fua):
@@ -135,14 +144,16 @@ extension Cluster {
 
     private func open(_ node: SimNode) {
         if node.data.loseWhatFailed() { cacheIsLost(node) }
+        // `check-resize`: metadata that is not where it should be may be where it was.
+        node.metadata = node.inForce
+        node.metadataBefore = nil
         loadStableLog(node)
         step(
             node,
             .diskOpened(
                 Self.volume,
                 DiskImage(
-                    dataDeviceSectors: scenario.sectors,
-                    metadataDeviceSectors: MetadataLayout.flexibleDeviceSectors(forData: scenario.sectors),
+                    dataDeviceSectors: node.capacity, metadataDeviceSectors: node.metadataCapacity,
                     superblock: node.metadata.current[0], activityLog: node.metadata.ring,
                     bitmap: node.metadata.bitmap)))
     }

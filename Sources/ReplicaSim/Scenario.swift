@@ -35,11 +35,18 @@ package struct Scenario: Sendable {
         case pauseSync(Int)
         case suspend
         case invalidate(Int)
+        /// A disk gets larger; nobody is told.
+        case grow(Int)
+        case resize(Int, assumeClean: Bool)
     }
 
     package let seed: UInt64
     package let kind: Kind
     var sectors: UInt64
+    /// Disks grow in the middle of it.
+    let grows: Bool
+    /// Sectors that a disk may come to have.
+    var largest: UInt64
     var disk = DiskOptions()
     var net = NetOptions()
     /// Data and metadata share one disk cache.
@@ -57,10 +64,13 @@ package struct Scenario: Sendable {
     var slowNetwork: Bool
     var authenticates: Bool
 
-    package init(seed: UInt64) {
+    /// - Parameter grows: whether disks grow; by default one seed in eight says so.
+    package init(seed: UInt64, grows: Bool? = nil) {
         self.seed = seed
         var random = SimRandom(seed: seed ^ 0x5ce7_a210)
         kind = random.chance(12) ? .splitBrain : .faults
+        self.grows = grows ?? (kind == .faults && seed % 8 == 3)
+        largest = 0
         let extents = random.chance(5) ? 34 : random.between(2, 6)
         sectors = UInt64(extents) * ActivityLogExtent.sectors - UInt64(random.pick([0, 0, 8, 7 * 8, 3, 4096]))
         sharesCache = random.chance(40)
@@ -94,6 +104,18 @@ package struct Scenario: Sendable {
         if kind == .faults {
             let count = random.between(1, 6)
             for _ in 0..<count { steps.append(Self.step(&random, net.replicationProtocol)) }
+        }
+        largest = sectors
+        guard self.grows, kind == .faults else { return }
+        largest += 4 * ActivityLogExtent.sectors
+        var growth = SimRandom(seed: seed ^ 0x9e0_3517)
+        for _ in 0..<growth.between(1, 3) {
+            let first = growth.below(2)
+            let steps: [Step] = [
+                .grow(first), .grow(1 - first), .resize(growth.below(2), assumeClean: growth.chance(20)),
+                .resize(growth.below(2), assumeClean: false),
+            ]
+            for step in steps { self.steps.insert(step, at: growth.below(self.steps.count + 1)) }
         }
     }
 

@@ -177,6 +177,15 @@ struct MetadataDisk {
 
     private var isDirty: [Bool]
 
+    /// As large, and full of what is no metadata.
+    func elsewhere() -> MetadataDisk {
+        var other = self
+        other.current = Array(repeating: Array(repeating: 0xee, count: 4096), count: current.count)
+        other.stable = other.current
+        other.isDirty = Array(repeating: false, count: current.count)
+        return other
+    }
+
     func logBlock(_ index: Int) -> Int { 1 + index }
     func bitmapPage(_ index: Int) -> Int { 1 + logBlocks + index }
     var bitmapPages: Int { current.count - 1 - logBlocks }

@@ -25,6 +25,16 @@ final class SimNode {
     // MARK: Disks
     var data: DataDisk
     var metadata: MetadataDisk
+    /// Where the metadata was before it moved; counts until a superblock is at the new place.
+    var metadataBefore: MetadataDisk?
+    /// Sectors of the data device and of the metadata device.
+    var capacity: UInt64
+    var metadataCapacity: UInt64
+    /// What an attach would use.
+    var inForce: MetadataDisk {
+        if let metadataBefore, metadata.stableSuperblock == nil { return metadataBefore }
+        return metadata
+    }
     var operations: [DiskOperation?] = []
     var freeOperations: [Int] = []
     var running = 0
@@ -74,10 +84,12 @@ final class SimNode {
     var discardsData = false
     var lastAnswer: CommandAnswer?
 
-    init(index: Int, seed: inout SimRandom, data: DataDisk, metadata: MetadataDisk) {
+    init(index: Int, seed: inout SimRandom, data: DataDisk, metadata: MetadataDisk, capacity: UInt64) {
         self.index = index
         self.data = data
         self.metadata = metadata
+        self.capacity = capacity
+        metadataCapacity = MetadataLayout.flexibleDeviceSectors(forData: capacity)
         stableLog = Array(repeating: nil, count: metadata.logBlocks)
         core = Self.newCore(&seed)
     }

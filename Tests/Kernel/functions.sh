@@ -110,6 +110,8 @@ fresh() {
             reboot_hard
         fi
     fi
+    # A scenario may have grown it.
+    [ "$(stat -c %s "$kernel_disk")" = "$(numfmt --from=iec "$disk_size")" ] || disk_of_guest "$(numfmt --from=iec "$disk_size")"
     guest -t 30 sh -c 'umount /dev/drbd0 2>/dev/null; blkdiscard -f -z /dev/vda 2>/dev/null && echo 3 >/proc/sys/vm/drop_caches && dmesg -C'
     mkdir -p "$work/alice/run"
     truncate -s 0 "$work/alice/disk.img"

@@ -33,3 +33,10 @@ reboot_hard() {
     power_cut
     boot
 }
+# disk_of_guest BYTES: its disk has another size from now on.
+disk_of_guest() {
+    "$vm" qmp "$machine" "{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"disk0\",\"size\":$1}}" >"$judge/qmp.out" || {
+        cat "$judge/qmp.out" >&2
+        return 1
+    }
+}

@@ -58,7 +58,7 @@ struct AdjustPlan {
             return [builder.detach(resource, volume.number, minor: volume.minor, force: false)]
                 + (try builder.attach(resource, volume, extra: []))
         }
-        if disk.options.size != wanted.options.size { return [builder.verbatim(resource, volume, "resize")] }
+        if disk.options.size != wanted.options.size { return [builder.resize(resource, volume)] }
         return disk.options == wanted.options ? [] : [try builder.diskOptions(resource, volume)]
     }
 

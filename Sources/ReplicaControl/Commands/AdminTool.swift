@@ -349,7 +349,7 @@ package struct AdminTool {
         case "verify": return [builder.verbatim(resource, volume, command.name)]
         case "resize":
             return [
-                builder.verbatim(resource, volume, command.name), builder.checkResize(resource, volume),
+                builder.resize(resource, volume), builder.checkResize(resource, volume),
             ]
         case "check-resize": return [builder.checkResize(resource, volume)]
         case "wait-connect": return [builder.wait(resource, volume, isSync: false)]

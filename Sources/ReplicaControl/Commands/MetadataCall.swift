@@ -19,6 +19,11 @@ enum MetadataCall {
         return run(device + command, environment: environment)
     }
 
+    /// Notes where the metadata of a disk in use lies, for the day when the disk grows while nobody looks.
+    static func noteSize(of volume: ResolvedVolume, environment: ToolEnvironment) {
+        MetaTool.noteSize(device: MetadataArguments.words(volume), console: console(of: environment))
+    }
+
     /// `MINOR FORMAT DEVICE INDEX COMMAND [ARGUMENTS]`, in `drbdmeta`'s grammar.
     static func run(_ arguments: [String], environment: ToolEnvironment) -> Int32 {
         MetaTool.run(arguments: arguments, console: console(of: environment))

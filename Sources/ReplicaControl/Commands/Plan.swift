@@ -204,7 +204,17 @@ struct PlanBuilder {
             action: .ask(CommandLineWords.join([command, volume.number.text] + options)), time: time)
     }
 
-    /// The sizes of a disk in use are known: they were noted when it was attached.
+    /// The configured size counts where the command names none.
+    func resize(_ resource: ResolvedResource, _ volume: ResolvedVolume) -> PlanStep {
+        let size = extra.contains { $0.name == "size" } ? [] : volume.diskOptions.filter { $0.name == "size" }
+        let options = (size + extra).map { $0.value == "yes" ? "--\($0.name)" : "--\($0.name)=\($0.value ?? "")" }
+        return PlanStep(
+            stage: .disk, resource: resource.name, command: "resize", object: String(volume.minor), tool: .setup,
+            words: ["resize", String(volume.minor)] + options,
+            action: .ask(CommandLineWords.join(["resize", volume.number.text] + options)), time: .short)
+    }
+
+    /// Where the metadata of a disk in use lies is only noted.
     func checkResize(_ resource: ResolvedResource, _ volume: ResolvedVolume) -> PlanStep {
         PlanStep(
             stage: .disk, resource: resource.name, command: "check-resize", object: String(volume.minor), tool: .setup,

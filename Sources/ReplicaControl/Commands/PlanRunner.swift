@@ -76,7 +76,12 @@ struct PlanRunner {
             code = isAttached(volume, of: step) ? ask(step, line) : metadata(volume, command, of: step)
         case .down: code = down(step)
         case .metadataUnlessAttached(let volume, let command):
-            code = isAttached(volume, of: step) ? 0 : metadata(volume, command, of: step)
+            if isAttached(volume, of: step) {
+                MetadataCall.noteSize(of: volume, environment: environment)
+                code = 0
+            } else {
+                code = metadata(volume, command, of: step)
+            }
         case .metadata(let volume, let command): code = metadata(volume, command, of: step)
         }
         if code >= 10 && announcesFailures && !isSilent {

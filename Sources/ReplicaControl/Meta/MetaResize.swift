@@ -9,6 +9,19 @@ extension MetaTool {
         var uuid: UInt64
     }
 
+    /// Remembers where the metadata of a device that somebody else has open lies, if it lies where it should.
+    package static func noteSize(device words: [String], console: MetaConsole = .standard, host: MetaHost = .standard) {
+        var quiet = console
+        quiet.write = { _ in }
+        do throws(MetaFailure) {
+            let tool = MetaTool(arguments: try MetaArguments(parsing: words + ["check-resize"]), console: quiet, host: host)
+            let device = try MetaDevice(path: tool.arguments.path, access: .shared)
+            if let found = try tool.find(on: device) { try tool.remember(found.superblock, device) }
+        } catch {
+            console.writeError(error.message + "\n")
+        }
+    }
+
     private var lastKnownPath: String? {
         arguments.minor.map { "\(host.libraryDirectory)/drbd-minor-\($0).lkbd" }
     }

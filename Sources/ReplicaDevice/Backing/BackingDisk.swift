@@ -27,6 +27,13 @@ struct BackingDisk: @unchecked Sendable {
     var metadata = MetadataWork()
 
     var hasOwnMetadataDevice: Bool { metadataDescriptor != dataDescriptor }
+
+    mutating func locate(_ layout: MetadataLayout) {
+        superblockAt = layout.superblock &* Sector.bytes
+        activityLogAt = layout.activityLog &* Sector.bytes
+        activityLogBlocks = UInt32(layout.activityLogSectors / 8)
+        bitmapAt = layout.bitmap &* Sector.bytes
+    }
 }
 
 /// Closes what an attached disk holds open; locks go with the descriptors.

@@ -93,9 +93,7 @@ struct DiskOpening: Sendable {
         guard let superblock = try? Superblock(decoding: block),
             let layout = try? MetadataLayout(configuration.index, superblock: superblock, deviceSectors: sectors)
         else { return image }
-        disk.activityLogAt = layout.activityLog * 512
-        disk.activityLogBlocks = UInt32(layout.activityLogSectors / 8)
-        disk.bitmapAt = layout.bitmap * 512
+        disk.locate(layout)
         image.activityLog = try read(metadata.descriptor, at: disk.activityLogAt, count: Int(layout.activityLogSectors) * 512)
         let bitmapBytes = Int(layout.bitmapBytes(coveringSectors: superblock.lastAgreedSectors))
         image.bitmap = try read(metadata.descriptor, at: disk.bitmapAt, count: bitmapBytes)

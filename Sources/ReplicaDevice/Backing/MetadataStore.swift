@@ -1,3 +1,4 @@
+import CLinux
 import CUring
 import Glibc
 import ReplicaProto
@@ -65,6 +66,42 @@ extension ResourceLoop {
     mutating func flushMetadata(_ volume: VolumeNumber) {
         guard let index = metadataDisk(volume, bytes: 0) else { return }
         begin(index, at: 0, length: 0, durable: false, first: .flushMetadata)
+    }
+
+    mutating func clearSuperblock(_ volume: VolumeNumber, at sector: Sector) {
+        guard let index = metadataDisk(volume, bytes: 4096) else { return }
+        let disk = store.disks[index]
+        disk.pointee.metadata.staging.unsafelyUnwrapped.initializeMemory(as: UInt8.self, repeating: 0, count: 4096)
+        begin(index, at: sector.value &* Sector.bytes, length: 4096, durable: true, first: .write)
+    }
+
+    // MARK: Places
+
+    /// Capacities are asked of the descriptors, which stay open: a block device and a file both know of their growth.
+    mutating func measureDisk(_ volume: VolumeNumber) {
+        guard let index = store.index(of: volume), store.disks[index].pointee.phase == .open else {
+            return later(.diskMeasured(volume, nil))
+        }
+        let disk = store.disks[index]
+        guard let data = capacity(of: disk.pointee.dataDescriptor), let metadata = capacity(of: disk.pointee.metadataDescriptor)
+        else { return later(.diskMeasured(volume, nil)) }
+        later(.diskMeasured(volume, DiskCapacity(dataDeviceSectors: data, metadataDeviceSectors: metadata)))
+    }
+
+    mutating func moveMetadata(_ volume: VolumeNumber, _ layout: MetadataLayout) {
+        guard let index = store.index(of: volume) else { return }
+        let disk = store.disks[index]
+        disk.pointee.locate(layout)
+        disk.pointee.metadataBytes = (capacity(of: disk.pointee.metadataDescriptor) ?? 0) &* Sector.bytes
+    }
+
+    /// Sectors of an open device or file.
+    private func capacity(of descriptor: Int32) -> UInt64? {
+        var information = stat()
+        guard fstat(descriptor, &information) == 0 else { return nil }
+        var bytes = UInt64(information.st_size)
+        if information.st_mode & S_IFMT == S_IFBLK, clinux_block_size_bytes(descriptor, &bytes) != 0 { return nil }
+        return bytes / Sector.bytes
     }
 
     // MARK: Steps

@@ -217,6 +217,9 @@ package struct ActivityLog: Equatable, Sendable {
         return transaction
     }
 
+    /// Transactions that in their context, taken together, tell all slots.
+    package var contextTransactions: Int { (slots &+ Limits.activityLogContext &- 1) / Limits.activityLogContext }
+
     /// The transaction that is being written.
     package var transactionInFlight: Transaction? { frozen }
 

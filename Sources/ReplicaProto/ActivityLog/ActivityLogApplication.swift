@@ -28,7 +28,8 @@ package struct ActivityLogApplication: Equatable, Sendable {
     /// To be written last, if any.
     package var superblock: Superblock?
     package var corruptBlocks = 0
-    /// The log could not be read, but the node was no Primary, so nothing depends on it.
+    /// The log could not be read, but nothing depends on it: the node was no Primary, or all of the bitmap is to be set
+    /// anyway, as when metadata was being moved.
     package var ignoredError: ActivityLogApplicationError?
 
     /// Bytes of bitmap per extent.
@@ -59,7 +60,7 @@ package struct ActivityLogApplication: Equatable, Sendable {
             if !superblock.isUnclean && geometry.stripes == 1 && !Self.hasTransactionMagic(ring) {
                 // What 8.3 and older left, or nothing at all.
                 if Self.hasPre84Magic(ring) { throw .pre84Log }
-            } else if wasPrimary {
+            } else if wasPrimary, !superblock.flags.contains(.fullSync) {
                 throw isUnreadable
             } else {
                 ignoredError = isUnreadable

@@ -292,6 +292,7 @@ extension Resource {
             volumes[v].rotatesOnceAccepted = false
             volumes[v].peerDiskSize = 0
             volumes[v].resyncRepliesPending = 0
+            volumes[v].resizePending = false
         }
         clearTransferLog()
         for v in volumes.indices { redirectRemoteReads(v) }

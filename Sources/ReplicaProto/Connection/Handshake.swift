@@ -275,10 +275,14 @@ extension Resource {
         volumes[v].peerLimits = packet.limits
         volumes[v].peerMaximumRequest = max(packet.maximumRequest, 4096)
         guard state.disk.isUsable else {
+            // Who asks for our size has changed its disk, but without one of ours its device keeps its size.
+            if packet.currentSize == 0, volumes[v].sectors != 0, state.connection.isConnected { return }
             switch DeviceSize.receivedWithoutDisk(packet, current: volumes[v].sectors, role: state.role) {
             case .keep: break
             case .ignorePeerWithoutDisk: log(.warning, v, "some backward compatible peer without disk repeats our size")
-            case .resize(let sectors): setSize(v, sectors)
+            case .resize(let sectors):
+                // A disk on its way in has no more than it has; then the peer will not have it.
+                setSize(v, volumes[v].superblock == nil ? sectors : min(sectors, volumes[v].usableSectors))
             case .wouldShrinkPrimary:
                 log(.error, v, "The peer's device is smaller than ours, which is in use")
                 refusePeer()
@@ -286,38 +290,10 @@ extension Resource {
             if state.disk == .negotiating { volumes[v].peerDiskSize = packet.diskSize }
             return
         }
-        let size = DeviceSize(
-            own: volumes[v].usableSectors, lastAgreed: volumes[v].sectors, configured: volumes[v].diskOptions.size)
-        switch size.received(packet, current: volumes[v].sectors, state: state) {
-        case .wouldShrink:
-            log(.error, v, "The peer's disk size is too small!")
-            refusePeer()
-        case .resize(let sectors, let configured):
-            volumes[v].peerDiskSize = packet.diskSize
-            volumes[v].diskOptions.size = configured
-            let before = volumes[v].sectors
-            if sectors != 0, sectors != before {
-                // Growing an established device is an administrator's decision on both nodes.
-                setSize(v, sectors)
-            }
-            if state.connection.isConnected, packet.currentSize != volumes[v].sectors {
-                sendSizes(v, askForReply: false, flags: packet.resizeFlags)
-            }
-        }
-    }
-
-    /// The device gets another size; bits of what is new are set, and everything is durable under the new size.
-    mutating func setSize(_ v: Int, _ sectors: UInt64) {
-        guard sectors != volumes[v].sectors else { return }
-        log(.info, v, "size = \(sectors / 2) KB (\(sectors) sectors)")
-        volumes[v].sectors = sectors
-        if volumes[v].state.disk.hasMetadata {
-            volumes[v].bitmap.resize(to: DirtyBitmap.bits(forDeviceSectors: sectors), settingNew: true)
-            if volumes[v].state.disk.isUsable {
-                enqueue(v, .changedPages, .superblock)
-            }
-        }
-        exportMayHaveChanged(v)
+        if packet.currentSize == 0, state.connection.isConnected { return resizeRequested(v, packet) }
+        let before = volumes[v].sectors
+        guard adoptPeerSize(v, packet) else { return }
+        if state.connection.isConnected { followSizes(v, packet, grew: volumes[v].sectors > before) }
     }
 
     // MARK: Identifiers (`wire.md` 4.8)

@@ -133,7 +133,7 @@ extension Resource {
             }
         case .resumeIO(let number): withVolume(id, number) { core, v in core.resumeIO(id, v) }
         case .verify(let number, _, _): withVolume(id, number) { core, v in core.verify(id, v) }
-        case .resize(let number, _): withVolume(id, number) { core, v in core.resize(id, v) }
+        case .resize(let number, let request): withVolume(id, number) { core, v in core.resize(id, v, request) }
         case .waitConnect(let number, let times):
             withVolume(id, number) { core, v in core.wait(id, v, times, forSync: false) }
         case .waitSync(let number, let times):
@@ -363,15 +363,6 @@ extension Resource {
         let verdict = judge(v) { $0.connection = .verifyS }
         guard verdict.isSuccess else { return answer(id, code(verdict)) }
         answer(id, CommandAnswer(code: 137, text: "online verify is not supported by this version"))
-    }
-
-    /// Not built yet, as `verify`.
-    private mutating func resize(_ id: CommandID, _ v: Int) {
-        let state = volumes[v].state
-        guard state.disk.isUsable else { return answer(id, CommandAnswer(code: 138)) }
-        guard state.connection <= .connected else { return answer(id, CommandAnswer(code: 130)) }
-        guard state.role == .primary || state.peerRole == .primary else { return answer(id, CommandAnswer(code: 131)) }
-        answer(id, CommandAnswer(code: 137, text: "online resize is not supported by this version: down, grow, up"))
     }
 
     private mutating func pause(_ id: CommandID, _ v: Int) {

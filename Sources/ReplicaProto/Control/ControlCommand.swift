@@ -22,8 +22,8 @@ package enum ControlCommand: Equatable, Sendable {
     case resumeIO(VolumeNumber)
     /// Sectors from where to where; no end means the end of the device.
     case verify(VolumeNumber, start: UInt64, stop: UInt64?)
-    /// Uses what the disks have gained; `sectors` caps it, 0 = all.
-    case resize(VolumeNumber, sectors: UInt64)
+    /// Uses what the disks have gained.
+    case resize(VolumeNumber, ResizeRequest)
     /// Ends when the volume is connected (0), or after the chosen time (5). Zero times mean for ever.
     case waitConnect(VolumeNumber, WaitTimes)
     /// Ends when no resync runs on a connected volume, or it is StandAlone (0), or after the chosen time (5).

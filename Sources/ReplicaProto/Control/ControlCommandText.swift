@@ -35,7 +35,8 @@ package enum ControlCommandError: Error, Equatable, Sendable {
 ///     connect r0 ipv4:10.0.0.1:7788 ipv4:10.0.0.2:7788 --OPTION=VALUE...     disconnect r0 [--force]
 ///     disk-options VOLUME ...          net-options r0 ...          resource-options r0 ...
 ///     primary VOLUME [--force]         secondary|invalidate|... VOLUME       down r0
-///     verify VOLUME [--start=SECTOR] [--stop=SECTOR]               resize VOLUME [--size=SECTORS]
+///     verify VOLUME [--start=SECTOR] [--stop=SECTOR]               resize VOLUME [--size=SECTORS] [--assume-peer-has-space]
+///         [--assume-clean]
 ///     wait-connect VOLUME [--wfc-timeout=S] [--degr-wfc-timeout=S] [--outdated-wfc-timeout=S] [--wait-after-sb]
 extension ControlCommand {
     /// The line, without line feed.
@@ -74,7 +75,9 @@ extension ControlCommand {
         case .resumeIO(let volume): ["resume-io", volume.text]
         case .verify(let volume, let start, let stop):
             ["verify", volume.text] + sectors("start", start == 0 ? nil : start) + sectors("stop", stop)
-        case .resize(let volume, let size): ["resize", volume.text] + sectors("size", size == 0 ? nil : size)
+        case .resize(let volume, let size): 
+            ["resize", volume.text] + sectors("size", size.sectors == 0 ? nil : size.sectors)
+                + option("assume-peer-has-space", size.assumePeerHasSpace) + option("assume-clean", size.assumeClean)
         case .waitConnect(let volume, let times): ["wait-connect", volume.text] + times.words
         case .waitSync(let volume, let times): ["wait-sync", volume.text] + times.words
         case .down: ["down", resource]
@@ -173,7 +176,11 @@ extension ControlCommand {
             self = .verify(try arguments.volume(0), start: start, stop: try arguments.takeSectors("stop"))
         case "resize":
             try arguments.expect(1, "VOLUME")
-            self = .resize(try arguments.volume(0), sectors: try arguments.takeSectors("size") ?? 0)
+            let request = ResizeRequest(
+                sectors: try arguments.takeSectors("size") ?? 0,
+                assumePeerHasSpace: try arguments.takeFlag("assume-peer-has-space"),
+                assumeClean: try arguments.takeFlag("assume-clean"))
+            self = .resize(try arguments.volume(0), request)
         case "wait-connect":
             try arguments.expect(1, "VOLUME")
             self = .waitConnect(try arguments.volume(0), try arguments.takeWaitTimes())

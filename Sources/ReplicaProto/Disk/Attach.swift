@@ -101,6 +101,11 @@ extension Resource {
         volumes[v].writtenSuperblock = nil
         volumes[v].identifiers = superblock.identifiers
         volumes[v].rotationFailed = false
+        volumes[v].layout = layout
+        volumes[v].metadataIsMoving = false
+        volumes[v].metadata.holdsTransactions = false
+        volumes[v].staleSuperblock = nil
+        volumes[v].ownDiskChanged = false
         volumes[v].usableSectors = usable
         volumes[v].logicalBlockSize = image.logicalBlockSize
         volumes[v].physicalBlockSize = image.physicalBlockSize
@@ -358,8 +363,11 @@ extension Resource {
         volumes[v].disk = nil
         volumes[v].activityLog = ActivityLog(slots: 1)
         forgetExtents(v)
+        volumes[v].layout = nil
+        volumes[v].metadata.holdsTransactions = false
         if volumes[v].isRotating { identifierRotated(v) }
         setState(v) { $0.disk = .diskless }
+        abandonSizeChanges(v)
         if let command = volumes[v].detachCommand {
             volumes[v].detachCommand = nil
             answer(command, .success)

@@ -12,6 +12,12 @@ struct MetadataQueue {
         case flushData
         case flushMetadata
         case initialiseLog
+        /// From here on metadata goes to another place.
+        case relocate(MetadataLayout)
+        /// So many transactions that say again what is hot, in a log that knows nothing.
+        case logContext(Int)
+        /// Erases a superblock that is not in use any more.
+        case clearSuperblock(Sector)
         /// Says that the log holds nothing and the bitmap is complete: any attach accepts it.
         case cleanSuperblock
         /// Runs when all steps before it are done.
@@ -25,6 +31,8 @@ struct MetadataQueue {
     /// The activity log transaction in flight, and whether its bitmap pages are still on their way.
     var transactionRunning = false
     var transactionPagesDone = false
+    /// The log is not where transactions can go to.
+    var holdsTransactions = false
     var transaction: ActivityLog.Transaction?
     /// The block of the transaction in flight.
     var transactionBlock = [UInt8](repeating: 0, count: 4096)
@@ -81,6 +89,10 @@ enum Consequence: Equatable {
     case resyncEndDurable
     /// The whole bitmap is set on disk.
     case fullSyncWritten(FullSync)
+    /// Superblock, log and bitmap are at their new place.
+    case metadataMoved
+    /// ... and nothing of the old one counts.
+    case resized
     case cleanedUpAfterLoss
     case closeDisk
 }
@@ -105,7 +117,9 @@ extension Resource {
     /// Starts the next metadata I/O of a volume if none is outstanding. The activity log goes first: writes wait for it.
     mutating func advanceMetadata(_ v: Int) {
         while volumes[v].metadata.running == nil, !volumes[v].metadata.transactionRunning {
-            if volumes[v].hasDisk || volumes[v].state.disk == .negotiating, volumes[v].activityLog.hasPending {
+            if volumes[v].hasDisk || volumes[v].state.disk == .negotiating, volumes[v].activityLog.hasPending,
+                !volumes[v].metadata.holdsTransactions
+            {
                 startTransaction(v)
                 continue
             }
@@ -136,7 +150,7 @@ extension Resource {
             volumes[v].superblock = block
             volumes[v].writtenSuperblock = block
             volumes[v].metadata.running = step
-            emit(.writeSuperblock(number, block, durable: volumes[v].diskOptions.mdFlushes))
+            emit(.writeSuperblock(number, block, durable: volumes[v].diskOptions.mdFlushes || volumes[v].metadataIsMoving))
         case .changedPages:
             guard writeNextPages(v) else { return }
             volumes[v].metadata.running = step
@@ -149,6 +163,16 @@ extension Resource {
         case .initialiseLog:
             volumes[v].metadata.running = step
             emit(.initialiseActivityLog(number))
+        case .relocate(let layout):
+            relocate(v, to: layout)
+        case .logContext(let count):
+            volumes[v].metadata.holdsTransactions = false
+            guard count > 0 else { return }
+            volumes[v].metadata.putBack(.logContext(count - 1))
+            startTransaction(v)
+        case .clearSuperblock(let sector):
+            volumes[v].metadata.running = step
+            emit(.clearSuperblock(number, at: sector))
         case .cleanSuperblock:
             var block = currentSuperblock(v)
             block.isUnclean = false
@@ -273,8 +297,9 @@ extension Resource {
         let volume = volumes[v]
         let state = volume.state
         var flags = volume.superblock?.flags ?? []
-        if volume.fullSyncFlag || volume.fullSyncsRunning > 0 { flags.insert(.fullSync) } else { flags.remove(.fullSync) }
-        if volume.activityLogDisabled { flags.insert(.activityLogDisabled) } else { flags.remove(.activityLogDisabled) }
+        let isFullSync = volume.fullSyncFlag || volume.fullSyncsRunning > 0 || volume.metadataIsMoving
+        if isFullSync { flags.insert(.fullSync) } else { flags.remove(.fullSync) }
+        if volume.activityLogDisabled || volume.metadataIsMoving { flags.insert(.activityLogDisabled) } else { flags.remove(.activityLogDisabled) }
         guard state.disk.isUsable else { return flags }
         let known: MetadataFlags = [
             .primaryIndicator, .connectedIndicator, .consistent, .wasUpToDate, .peerOutdated, .crashedPrimary,

@@ -6,6 +6,7 @@ extension Resource {
     /// What a change of the connection state means for a resync.
     mutating func followResync(_ v: Int, from old: VolumeState, to new: VolumeState) {
         if old.connection != new.connection {
+            volumes[v].resyncsGrowth = false
             switch new.connection {
             case .connected, .wfBitMapS, .wfBitMapT, .startingSyncS, .startingSyncT:
                 // An attempt that was given up leaves nothing to the next: not the identifier that it was to begin with.
@@ -242,6 +243,7 @@ extension Resource {
         volumes[v].resyncHandler = nil
         switch volumes[v].state.connection {
         case .wfBitMapS, .startingSyncS, .ahead: break
+        case .connected where volumes[v].resyncsGrowth: break
         default: return
         }
         if let status, status != 0, status != 3 {

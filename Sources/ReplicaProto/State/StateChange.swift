@@ -296,6 +296,8 @@ extension Resource {
         case .resyncedDataDurable: resyncedDataDurable(v)
         case .resyncEndDurable: resyncEndDurable(v)
         case .fullSyncWritten(let reason): fullSyncWritten(v, reason)
+        case .metadataMoved: metadataMoved(v)
+        case .resized: finishSizeChange(v)
         case .cleanedUpAfterLoss: volumeCleanedUp(v)
         case .closeDisk: closeDiskNow(v)
         }

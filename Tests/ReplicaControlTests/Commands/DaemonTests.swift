@@ -204,7 +204,7 @@ struct DaemonTests {
                 "connect r0 ipv4:10.0.0.1:7788 ipv4:10.0.0.2:7788 --shared-secret=***",
             ]
         ),
-        ("disk { size 8192; }", ["resize 0"]),
+        ("disk { size 8192; }", ["resize 0 --size=8192"]),
     ])
     func item22Adjust(_ extra: String, _ steps: [String]) throws {
         let harness = try ToolHarness(Reference.simple(extra))

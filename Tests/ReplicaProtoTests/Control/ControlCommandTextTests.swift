@@ -54,8 +54,9 @@ struct ControlCommandTextTests {
         .newCurrentUUID(VolumeNumber(0), clearBitmap: true), .newCurrentUUID(VolumeNumber(0), clearBitmap: false),
         .pauseSync(VolumeNumber(0)), .resumeSync(VolumeNumber(0)), .suspendIO(VolumeNumber(0)),
         .resumeIO(VolumeNumber(0)), .verify(VolumeNumber(0), start: 0, stop: nil),
-        .verify(VolumeNumber(1), start: 8192, stop: 16_384), .resize(VolumeNumber(0), sectors: 0),
-        .resize(VolumeNumber(0), sectors: 1 << 40),
+        .verify(VolumeNumber(1), start: 8192, stop: 16_384), .resize(VolumeNumber(0), ResizeRequest()),
+        .resize(VolumeNumber(0), ResizeRequest(sectors: 1 << 40, assumePeerHasSpace: true)),
+        .resize(VolumeNumber(0), ResizeRequest(assumeClean: true)),
         .waitConnect(VolumeNumber(0), WaitTimes(wfc: 3, degraded: 2, outdated: 1, afterSplitBrain: true)),
         .waitSync(VolumeNumber(2), WaitTimes()), .down,
     ]

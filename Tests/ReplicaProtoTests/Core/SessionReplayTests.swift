@@ -12,15 +12,18 @@ import Testing
         "discard", "diskless", "diskless-client", "fencing", "flush-barrier", "frozen-peer", "initial-skip",
         "initial-sync", "initial-sync-slow", "invalidate", "io-error-detach", "io-error-pass-on", "io-error-primary",
         "io-error-read", "md-al-striped", "md-flexible", "md-indexed", "no-data", "no-flushes", "options-online",
-        "outdate", "partial-resync", "partial-resync-controller", "partial-resync-plain", "roles",
+        "outdate", "partial-resync", "partial-resync-controller", "partial-resync-plain", "resize", "roles",
         "sb-1pri-secondary", "sb-least-changes", "sb-younger", "sb-zero-changes", "secondary-restart",
         "size-mismatch", "split-brain", "split-brain-primaries", "suspend-io", "two-primaries", "two-primaries-overlap",
         "unrelated", "writes-a", "writes-b",
         "writes-c",
     ]
 
-    /// Where the requests of a resync are cut by a budget: the kernel's last one is a block larger than its budget.
-    static let budgeted = ["initial-sync-slow as bob", "partial-resync-controller as bob"]
+    /// Where the requests of a resync are cut by a budget: the kernel's last one is a block larger than its budget. Ours are
+    /// answered as they come.
+    static let budgeted = ["partial-resync-controller as bob", "resize as bob"]
+    /// ... and the administrator does something in the middle.
+    static let paced = ["initial-sync-slow as bob"]
     /// The same in a session that is about something else: played up to the first of them.
     static let untilRequests = ["congestion as bob"]
     /// A read crosses the news that it cannot be served, in a way that the order of the capture does not show.
@@ -31,7 +34,7 @@ import Testing
 
     @Test("our core in the place of a kernel", arguments: sessions, ["alice", "bob"])
     func replaces(session: String, node: String) throws {
-        if (Self.budgeted + Self.crossing + Self.deviating).contains("\(session) as \(node)") { return }
+        if (Self.paced + Self.crossing + Self.deviating).contains("\(session) as \(node)") { return }
         for connection in try SessionReplay.connections(of: session) {
             var replay = try SessionReplay(session, connection, as: node)
             try replay.run()
@@ -64,6 +67,9 @@ struct SessionReplay {
     /// Said by the kernel, not yet by us: a new generation that ours begins one message later.
     private var owed: [(packet: Packet, stream: StreamKind, index: Int)] = []
     private let onIOError: OnIOError
+    /// Requests of our resync that are to be answered.
+    private var asked: [BlockRequest] = []
+    private var isBudgeted: Bool { SessionReplayTests.budgeted.contains(label) }
     /// What our core has said and the recording has not yet.
     private var said: [StreamKind: [Packet]] = [.data: [], .meta: []]
 
@@ -123,7 +129,7 @@ struct SessionReplay {
         node = TestNode(me, seed: 5, sectors: 17_000)
         var usable: UInt64 = 0
         for (message, packet) in zip(messages, packets) where message.sender == me {
-            if case .sizes(let found) = packet { usable = max(usable, found.diskSize) }
+            if case .sizes(let found) = packet, usable == 0 || session != "resize" { usable = max(usable, found.diskSize) }
         }
         if usable > 0 {
             while node.layout.usableSectors != usable {
@@ -234,6 +240,15 @@ struct SessionReplay {
         peer.open()
         for (index, message) in messages.enumerated() {
             if case .resyncDataRequest = packets[index], SessionReplayTests.untilRequests.contains(label) { return }
+            if isBudgeted {
+                switch packets[index] {
+                case .resyncDataRequest, .resyncDataReply, .resyncWriteAck:
+                    serve()
+                    continue
+                case .state: serve()
+                default: break
+                }
+            }
             // Digests of blocks are not ours yet.
             if case .protocolUpdate(let update) = packets[index], !update.integrityAlgorithm.isEmpty { return }
             if message.sender == me {
@@ -242,6 +257,7 @@ struct SessionReplay {
                 if heard.contains(index) { continue }
                 hearEarlierAcks(index)
                 submitConcurrent(index)
+                if case .sizes(let sizes) = packets[index], sizes.currentSize == 0 { growDisk(index) }
                 // A disk error that the kernel had with this write is ours, too.
                 node.failsWrites = fails(index) ? DiskError(5) : nil
                 node.failsReads = node.failsWrites
@@ -308,6 +324,30 @@ struct SessionReplay {
         return false
     }
 
+    /// The administrator has changed the disk of the replaced kernel to what it says of it next.
+    private func growDisk(_ index: Int) {
+        for later in packets.indices[index...] where messages[later].sender == me {
+            guard case .sizes(let sizes) = packets[later] else { continue }
+            var sectors = node.deviceSectors
+            while let layout = try? MetadataLayout(.internal, deviceSectors: sectors), layout.usableSectors != sizes.diskSize {
+                sectors = UInt64(Int64(sectors) + Int64(sizes.diskSize) - Int64(layout.usableSectors))
+            }
+            return node.changeCapacity(to: sectors)
+        }
+    }
+
+    /// `resize` as the next P_SIZES tells it.
+    private func resize(_ index: Int) {
+        for later in packets.indices[index...] where messages[later].sender == me {
+            guard case .sizes(let sizes) = packets[later] else { continue }
+            guard sizes.currentSize == 0 else { return }
+            growDisk(index)
+            let request = ResizeRequest(sectors: sizes.userSize, assumeClean: sizes.resizeFlags & 2 != 0)
+            _ = node.command(.resize(VolumeNumber(0), request))
+            return
+        }
+    }
+
     private func fails(_ index: Int) -> Bool {
         let written: (UInt64, Sector)
         switch packets[index] {
@@ -329,11 +369,26 @@ struct SessionReplay {
         return false
     }
 
+    /// Lets our resync go on as fast as it asks.
+    private mutating func serve() {
+        collect()
+        for _ in 0..<20 where node.state.connection == .syncTarget {
+            let requests = asked
+            asked = []
+            for request in requests { peer.answer(request, 1) }
+            peer.ack(.pingAck)
+            peer.pass(.milliseconds(100))
+            collect()
+        }
+    }
+
     private mutating func collect() {
         for message in peer.take() {
             switch message.packet {
             // Liveness and hints come when they come.
             case .ping, .pingAck, .unplugRemote: continue
+            case .resyncDataRequest(let request) where isBudgeted: asked.append(request)
+            case .resyncWriteAck where isBudgeted: continue
             default: said[message.stream]!.append(message.packet)
             }
         }
@@ -462,7 +517,8 @@ struct SessionReplay {
         case (.stateChangeRequest(let own), .stateChangeRequest(let request)): own == request
         case (.connectionStateChangeRequest(let own), .connectionStateChangeRequest(let request)): own == request
         case (.sizes(let own), .sizes(let sizes)):
-            own.diskSize == sizes.diskSize && own.currentSize == sizes.currentSize && own.maximumRequest == sizes.maximumRequest
+            own.diskSize == sizes.diskSize && own.currentSize == sizes.currentSize && own.userSize == sizes.userSize
+                && own.resizeFlags == sizes.resizeFlags && own.maximumRequest == sizes.maximumRequest
         case (.data(let own), .data(let head)):
             own.range == head.range && own.flags.subtracting([.sync, .unplug, .fua]) == head.flags.subtracting([.sync, .unplug, .fua, .flush])
         case (.trim(let own), .trim(let head)), (.zeroes(let own), .zeroes(let head)): own.range == head.range
@@ -526,6 +582,8 @@ struct SessionReplay {
         case .barrier: _ = node.flush()
         case .uuids(let set) where set.flags.contains(.skipInitialSync):
             _ = node.command(.newCurrentUUID(volume, clearBitmap: true))
+        case .uuids:
+            if label.hasPrefix("resize") { resize(index) }
         case .state(let word):
             guard let wanted = VolumeState(word: word) else { return }
             if wanted.connection == .ahead {

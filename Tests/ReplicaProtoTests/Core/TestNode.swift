@@ -32,6 +32,7 @@ final class TestNode {
     var handlersRun: [HandlerName] = []
     var handlerStatus: [HandlerName: Int32] = [:]
     var challenges: UInt8 = 1
+    var clearedSuperblocks: [UInt64] = []
     /// Effects in the order in which they came, for tests of order.
     var trace: [Effect] = []
     /// Disk and metadata completions wait here instead of being delivered.
@@ -122,6 +123,19 @@ final class TestNode {
         for event in waiting { feed(event) }
     }
 
+    /// The administrator makes the disk larger (or smaller); the metadata is still where it was.
+    func changeCapacity(to sectors: UInt64) {
+        deviceSectors = sectors
+        if UInt64(data.count) < sectors { data += Array(repeating: 0, count: Int(sectors) - data.count) }
+    }
+    /// From now on metadata is written elsewhere. What lies there already is no metadata.
+    private func movedMetadata(to new: MetadataLayout) {
+        layout = new
+        superblock = [UInt8](repeating: 0xee, count: 4096)
+        ring = [UInt8](repeating: 0xee, count: Int(new.activityLogSectors * 512))
+        bitmap = [UInt8](repeating: 0xee, count: Int(new.bitmapSectors * 512))
+    }
+
     private func store(_ values: [UInt64]) -> BufferSlot {
         let slot = nextBuffer
         nextBuffer += 1
@@ -180,6 +194,15 @@ final class TestNode {
             complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .flushMetadata(let volume):
             complete(.metadataWritten(volume, failsMetadata), metadata: true)
+        case .clearSuperblock(let volume, let sector):
+            clearedSuperblocks.append(sector.value)
+            complete(.metadataWritten(volume, failsMetadata), metadata: true)
+        case .measureDisk(let volume):
+            complete(
+                .diskMeasured(
+                    volume, DiskCapacity(dataDeviceSectors: deviceSectors, metadataDeviceSectors: deviceSectors)), metadata: true)
+        case .moveMetadata(_, let layout):
+            movedMetadata(to: layout)
         case .openDisk(let volume, _):
             let found = try? Superblock(decoding: superblock)
             let bytes = found.map { Int(layout.bitmapBytes(coveringSectors: $0.lastAgreedSectors)) } ?? 0
