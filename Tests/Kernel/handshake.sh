@@ -16,6 +16,7 @@ rejected() {
     say "$1: alice is $(cstate alice), carol is $(cstate carol)"
     await 20 "$1: both are StandAlone" both_parted
 }
+alone() { [ "$(cstate alice)/$(cstate carol)" = StandAlone/StandAlone ]; }
 given_up() { [[ "$(cstate alice)/$(cstate carol)" =~ StandAlone ]]; }
 # The kernel refuses to disconnect in the middle of one of its tries.
 both_parted() {
@@ -45,9 +46,11 @@ adjusted "cram-hmac-alg sha1; shared-secret secret;" "" " "
 rejected "only alice has a secret"
 adjusted "" "" "cram-hmac-alg sha1; shared-secret secret;"
 rejected "only carol has a secret"
-adjusted "protocol C;" "" "protocol A;"
-rejected "protocols C and A"
-adjusted "protocol B;" "" "protocol C;"
-rejected "protocols B and C"
+# Different settings are noticed by both, who stop trying.
+for settings in "protocol C;|protocol A;" "protocol B;|protocol C;" "csums-alg sha1;|csums-alg crc32c;" "verify-alg sha1;| " \
+    "after-sb-0pri discard-zero-changes;| " "allow-two-primaries yes;| "; do
+    adjusted "${settings%|*}" "" "${settings#*|}"
+    await 20 "$settings: both are StandAlone ($(cstate alice)/$(cstate carol))" alone
+done
 adjusted ""
 same "in the end"
