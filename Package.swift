@@ -36,6 +36,7 @@ let package = Package(
         .testTarget(name: "ReplicaDeviceTests", dependencies: ["ReplicaDevice"], swiftSettings: strict),
         .testTarget(name: "ReplicaSimTests", dependencies: ["ReplicaSim"], swiftSettings: strict),
         .testTarget(
-            name: "ReplicaControlTests", dependencies: ["ReplicaControl", "ReplicaProto"], swiftSettings: strict),
+            name: "ReplicaControlTests", dependencies: ["ReplicaControl", "ReplicaProto"], exclude: ["Trace/Captures"],
+            swiftSettings: strict),
     ]
 )

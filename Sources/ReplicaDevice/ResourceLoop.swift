@@ -71,6 +71,7 @@ package struct ResourceLoop: ~Copyable {
     var control = ControlTable()
     var handlers = HandlerRuns()
     var status = StatusPublisher()
+    var tracing = Tracing()
     let worker: Worker
 
     private let signalDescriptor: Int32

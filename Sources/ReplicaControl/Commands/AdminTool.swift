@@ -64,6 +64,13 @@ package struct AdminTool {
             console.writeOutput(HelpText.usage(command: name.flatMap(CommandTable.command), environment))
             return 0
         }
+        if invocation.command?.name == "decode" {
+            guard !invocation.names.isEmpty else {
+                console.complain("decode: no file named")
+                return 1
+            }
+            return invocation.names.map { DecodeCommand(console: console, path: $0).run() }.max() ?? 0
+        }
         if invocation.command?.name == "hidden-commands" {
             console.writeOutput(HelpText.hiddenCommands)
             return 0

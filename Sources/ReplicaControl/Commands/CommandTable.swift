@@ -171,6 +171,13 @@ enum CommandTable {
             name: "show", scope: .optionalResources, group: .ours,
             options: [OptionShape("show-defaults", .flag, .must)]),
         CommandSpec(name: "proc", scope: .none, group: .ours),
+        CommandSpec(
+            name: "trace", scope: .resources, time: .endless, group: .ours,
+            options: [
+                OptionShape("pcap", .text(maximum: 4096), .must),
+                OptionShape("count", .number(1...UInt64(Int64.max), .one), .must),
+            ]),
+        CommandSpec(name: "decode", scope: .none, group: .ours),
     ]
 
     private static func handler(_ name: String) -> CommandSpec {

@@ -19,6 +19,8 @@ package final class ControlClient {
 
     let descriptor: Int32
     private var received: [UInt8] = []
+    /// How many of them `receiveBytes` has handed out.
+    private var consumed = 0
 
     package init(path: String) throws(ControlClientError) {
         var address = sockaddr_un()
@@ -68,6 +70,24 @@ package final class ControlClient {
         return CommandAnswer(code: code, text: text)
     }
 
+    /// The next bytes of a stream that follows an answer; nil if it has ended before the first of them.
+    func receiveBytes(_ count: Int) throws(ControlClientError) -> [UInt8]? {
+        while received.count - consumed < count {
+            if consumed > 0 {
+                received.removeFirst(consumed)
+                consumed = 0
+            }
+            if try receiveMore(timeoutSeconds: 0) { continue }
+            if received.isEmpty { return nil }
+            throw .broken("the daemon closed the connection")
+        }
+        defer { consumed += count }
+        return Array(received[consumed..<consumed + count])
+    }
+
+    /// Whether so many bytes of such a stream are there already.
+    func hasReceived(_ count: Int) -> Bool { received.count - consumed >= count }
+
     /// Whether a whole answer has been received and not been taken.
     var hasAnswer: Bool {
         guard let end = received.firstIndex(of: 10) else { return false }
@@ -108,6 +128,11 @@ package final class ControlClient {
     }
 
     private func receive(timeoutSeconds: Int) throws(ControlClientError) {
+        guard try receiveMore(timeoutSeconds: timeoutSeconds) else { throw .broken("the daemon closed the connection") }
+    }
+
+    /// False at the end of the stream.
+    private func receiveMore(timeoutSeconds: Int) throws(ControlClientError) -> Bool {
         if timeoutSeconds > 0 {
             var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
             let ready = poll(&request, 1, Int32(clamping: timeoutSeconds * 1000))
@@ -115,11 +140,12 @@ package final class ControlClient {
         }
         var chunk = [UInt8](repeating: 0, count: 65_536)
         let count = chunk.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress, $0.count, 0) }
-        if count == 0 { throw .broken("the daemon closed the connection") }
+        if count == 0 { return false }
         if count < 0 {
-            if errno == EINTR { return }
+            if errno == EINTR { return true }
             throw .broken(ConfigFiles.errorText())
         }
         received += chunk[0..<count]
+        return true
     }
 }

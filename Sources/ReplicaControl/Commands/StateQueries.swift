@@ -31,6 +31,14 @@ extension AdminTool {
                 }
             }
             return 0
+        case "trace":
+            guard targets.count == 1, let target = targets.first else {
+                throw UsageError(lines: ["trace: one resource at a time"])
+            }
+            return TraceCommand(
+                environment: environment, resource: target.resource.name, capturePath: invocation.value("pcap"),
+                count: invocation.value("count").flatMap { UInt64($0) } ?? 0
+            ).run()
         case "proc":
             let volumes = running.all().flatMap(\.volumes)
             console.writeOutput(ProcText.file(volumes, persona: environment.persona, build: environment.build))

@@ -12,6 +12,7 @@ import ReplicaProto
 /// | `counters`    | work done so far                                               |
 /// | `version`     | the version of this daemon                                     |
 /// | `settings`    | reads RUN/RES.settings again: handlers, names, paths           |
+/// | `trace`       | from now on `TraceRecord`s, until the client goes; `trace payload` with payloads |
 ///
 /// A line that cannot be read is answered with code 162 (Invalid configuration request) and what is wrong with it.
 struct ControlTable: ~Copyable {
@@ -34,6 +35,9 @@ struct ControlTable: ~Copyable {
         /// It is one that may take for ever.
         var isWaiting = false
         var output = SendQueue(byteCapacity: 4096, segmentCapacity: 64)
+        /// Sees the packets of the peer connection.
+        var trace = Tracing.Mode.off
+        var lostPackets: UInt32 = 0
         /// The client has said all it wants to say.
         var hasEnded = false
 
@@ -131,6 +135,7 @@ extension ResourceLoop {
             }
         } else {
             connection.pointee.hasEnded = true
+            stopTracing(index)
             if connection.pointee.command != 0, connection.pointee.isWaiting {
                 // It might wait for ever for an answer that nobody reads.
                 let id = CommandID(connection.pointee.command)
@@ -160,6 +165,9 @@ extension ResourceLoop {
         case "proc": answerControl(index, CommandAnswer(code: 0, text: ownStatusText()))
         case "counters": answerControl(index, CommandAnswer(code: 0, text: counters.text(enters: ring.enters)))
         case "settings": answerControl(index, readSettingsAgain())
+        case "trace", "trace payload":
+            answerControl(index, .success)
+            if control.list[index].trace == .off { startTracing(index, line == "trace" ? .heads : .all) }
         case "version": answerControl(index, CommandAnswer(code: 0, text: productVersion + "\n"))
         default:
             do throws(ControlCommandError) {
@@ -297,6 +305,7 @@ extension ResourceLoop {
     private mutating func closeControl(_ index: Int) {
         guard control.list[index].phase == .open else { return }
         control.list[index].phase = .closing
+        stopTracing(index)
         shutdown(control.list[index].descriptor, Int32(SHUT_RDWR))
     }
 

@@ -16,6 +16,7 @@ extension ResourceLoop {
         link.sockets[index].phase = .inUse
         link.sockets[index].stream = kind
         if kind == .data { link.dataSocket = index } else { link.metaSocket = index }
+        if isTraced { traceUse(index) }
         emptyStream(index)
         armLinkReceive(index)
     }
@@ -132,6 +133,7 @@ extension ResourceLoop {
             if let packet = stream.pointee.packet {
                 guard stream.pointee.payloadReceived == stream.pointee.payloadLength else { break }
                 stream.pointee.packet = nil
+                if isTraced { traceReceivedPayload(index) }
                 deliver(
                     .packetReceived(
                         link.sockets[index].stream, stream.pointee.packetVolume, packet, payload: stream.pointee.payload))
@@ -151,6 +153,9 @@ extension ResourceLoop {
                 counters.packetsReceived &+= 1
                 guard header.payloadLength > 0 else {
                     stream.pointee.inputStart += head
+                    if isTraced {
+                        traceReceivedHead(index, UnsafeRawBufferPointer(start: start, count: head), hasPayload: false)
+                    }
                     deliver(.packetReceived(kind, header.volume, packet, payload: nil))
                     continue
                 }
@@ -159,6 +164,9 @@ extension ResourceLoop {
                 guard let slot = pool.leaseForPeer(bytes: header.payloadLength, use: use) else {
                     stream.pointee.isShortOfBuffers = true
                     return
+                }
+                if isTraced {
+                    traceReceivedHead(index, UnsafeRawBufferPointer(start: start, count: head), hasPayload: true)
                 }
                 stream.pointee.inputStart += head
                 let copied = min(header.payloadLength, available - head)
@@ -200,6 +208,7 @@ extension ResourceLoop {
             stream.pointee.output.append(payload, length: length)
         }
         if let report { stream.pointee.output.reportLast(report) }
+        if isTraced { traceSent(index, volume, packet, payload, length) }
         stream.pointee.isDirty = true
         counters.packetsSent &+= 1
     }

@@ -57,6 +57,8 @@ struct SendQueue: ~Copyable {
     }
 
     @inline(__always) var isEmpty: Bool { segmentHead == segmentTail }
+    /// Bytes of the ring that have not left.
+    var waitingBytes: Int { isEmpty ? 0 : Int(byteTail &- byteHead) }
     /// Bytes and payloads that have not left, for statistics.
     var segmentCount: Int { Int(segmentTail &- segmentHead) }
 
