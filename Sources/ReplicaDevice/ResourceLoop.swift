@@ -68,6 +68,7 @@ package struct ResourceLoop: ~Copyable {
     var store = BackingStore()
     var clients = ClientTable()
     var link = PeerConnection()
+    var digests = BlockDigests()
     var control = ControlTable()
     var handlers = HandlerRuns()
     var status = StatusPublisher()
@@ -278,7 +279,12 @@ package struct ResourceLoop: ~Copyable {
         case .readDisk(let tag, let volume, let range): readDisk(tag, volume, range)
         case .writeDisk(let tag, let volume, let range, let slot, let fua): writeDisk(tag, volume, range, slot, fua: fua)
         case .discardDisk(let tag, let volume, let range, let kind): discardDisk(tag, volume, range, kind)
+        case .writePattern(let tag, let volume, let range, let slot, let bytes):
+            writePattern(tag, volume, range, slot, bytes)
         case .flushDisk(let volume, let tag): flushDisk(volume, tag)
+        case .compareDigest(let id, let algorithm, let data, let byteCount, let digest):
+            compareDigest(id, algorithm, data, byteCount, digest)
+        case .lookForZeroes(let id, let data, let byteCount): lookForZeroes(id, data, byteCount)
         case .send(let stream, let volume, let packet, let payload): sendPacket(stream, volume, packet, payload)
         case .sendAndReport(let request, let volume, let packet, let payload):
             sendPacket(.data, volume, packet, payload, report: request)

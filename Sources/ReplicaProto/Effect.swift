@@ -19,8 +19,16 @@ package enum Effect: Equatable, Sendable {
     case writeDisk(DiskTag, VolumeNumber, SectorRange, BufferSlot, fua: Bool)
     /// Makes the range read back as zeroes on disk: `Event.diskWriteFinished`.
     case discardDisk(DiskTag, VolumeNumber, SectorRange, DiscardKind)
+    /// Writes the first `patternBytes` of the slot over and over: `Event.diskWriteFinished`.
+    case writePattern(DiskTag, VolumeNumber, SectorRange, BufferSlot, patternBytes: UInt32)
     /// Makes all completed writes durable: `Event.diskFlushFinished`.
     case flushDisk(VolumeNumber, FlushTag)
+
+    // MARK: Digests of blocks. Both end in `Event.blockExamined`.
+    /// Whether the digest of these bytes is the one that lies in the other slot.
+    case compareDigest(PeerRequestID, DigestAlgorithm, data: BufferSlot, byteCount: UInt32, digest: BufferSlot)
+    /// Whether these bytes are all zero.
+    case lookForZeroes(PeerRequestID, BufferSlot, byteCount: UInt32)
 
     // MARK: Metadata. At most one of these is outstanding per volume; each ends in `Event.metadataWritten`.
     /// With `durable`: pre-flush of the metadata device, then a write with FUA.
@@ -60,6 +68,9 @@ package enum Effect: Equatable, Sendable {
     /// Header form and features of everything that follows on both streams.
     case setWireFormat(WireFormat)
     /// Packets on one stream leave in the order of these effects.
+    ///
+    /// The payload of P_CSUM_RS_REQUEST and P_OV_REPLY is the block itself; what leaves is its digest, by the algorithm of
+    /// the wire format. Without a payload (the block could not be read) that is zeroes.
     case send(StreamKind, VolumeNumber, Packet, payload: BufferSlot?)
     /// As `send` on the data stream for a write of a client, then `Event.writeHandedToNetwork`.
     case sendAndReport(RequestID, VolumeNumber, Packet, payload: BufferSlot?)
@@ -137,14 +148,22 @@ package struct WireFormat: Equatable, Sendable {
     /// Agreed protocol version, 86...101.
     package var version: UInt32
     package var features: FeatureFlags
-    /// Bytes of digest between head and data, 0 without data-integrity-alg.
-    package var integrityDigestSize: Int
+    /// What we put between head and data, nil without data-integrity-alg.
+    package var integrity: DigestAlgorithm?
+    /// What the peer puts there. The two differ for a moment when the setting changes (`wire.md` 4.4).
+    package var peerIntegrity: DigestAlgorithm?
+    /// Of the digests in P_OV_REPLY.
+    package var verify: DigestAlgorithm?
+    /// Of the digests in P_CSUM_RS_REQUEST.
+    package var checksum: DigestAlgorithm?
 
-    package init(version: UInt32, features: FeatureFlags, integrityDigestSize: Int = 0) {
+    package init(version: UInt32, features: FeatureFlags, peerIntegrity: DigestAlgorithm? = nil) {
         self.version = version
         self.features = features
-        self.integrityDigestSize = integrityDigestSize
+        self.peerIntegrity = peerIntegrity
     }
+    /// Bytes of digest between head and data of what the peer sends.
+    @inlinable package var integrityDigestSize: Int { peerIntegrity?.size ?? 0 }
     /// Before the features are exchanged.
     package static let initial = WireFormat(version: 0, features: [])
 }

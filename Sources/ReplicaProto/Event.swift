@@ -32,10 +32,12 @@ package enum Event: Equatable, Sendable {
     // MARK: Data disk
     /// Ends `Effect.readDisk`; on success the slot holds the bytes.
     case diskReadFinished(DiskTag, BufferSlot?, DiskError?)
-    /// Ends `Effect.writeDisk` and `Effect.discardDisk`.
+    /// Ends `Effect.writeDisk`, `Effect.discardDisk` and `Effect.writePattern`.
     case diskWriteFinished(DiskTag, DiskError?)
     /// Ends `Effect.flushDisk`.
     case diskFlushFinished(VolumeNumber, FlushTag, DiskError?)
+    /// Ends `Effect.compareDigest` (the digests are equal) and `Effect.lookForZeroes` (there is nothing else).
+    case blockExamined(PeerRequestID, matches: Bool)
 
     // MARK: Metadata
     /// Ends `Effect.openDisk` well. Nothing has been judged yet.

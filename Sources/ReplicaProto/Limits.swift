@@ -34,6 +34,8 @@ package enum Limits {
     package static let resyncRequests = 512
     /// Sectors asked for in a resync and not answered: 32 MiB.
     package static let resyncWindowSectors: UInt64 = 65_536
+    /// Blocks that an online verify asks for at a time, each of them locked against application writes.
+    package static let verifyRequests = 1024
     /// Bytes of one control packet including its header (`wire.md` 2.3).
     package static let controlPacketBytes = 4096
     /// Bytes of the longest digest of a block: SHA-512 (`wire.md` 7.9).

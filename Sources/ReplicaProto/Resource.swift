@@ -84,6 +84,8 @@ package struct Resource: ~Copyable {
             diskReadFinished(tag, buffer, error)
         case .diskFlushFinished(let volume, let tag, let error):
             diskFlushFinished(volume, tag, error)
+        case .blockExamined(let id, let matches):
+            blockExamined(id, matches: matches)
         case .packetReceived(let stream, let volume, let packet, let payload):
             packetReceived(stream, volume, packet, payload)
         case .writeHandedToNetwork(let id):

@@ -153,6 +153,13 @@ struct Volume {
     /// The handler that stands between the bitmap exchange and the resync. One of an earlier attempt has no say.
     var resyncHandler: HandlerID?
 
+    // MARK: Online verify
+    var verify: OnlineVerify?
+    /// Where the next run begins if nobody says otherwise: where the last one was interrupted.
+    var verifyStart: UInt64 = 0
+    /// Where the next run ends; `.max` for the end of the device.
+    var verifyStop = UInt64.max
+
     var counters = VolumeCounters()
 
     init(number: VolumeNumber, minor: UInt32) {

@@ -198,10 +198,21 @@ package final class Cluster {
             exportChanged(node, export)
         case .releaseBuffer(let slot):
             if !node.giveBack(slot) { fail("\(node.name) released buffer \(slot.value) that it does not own") }
-        case .readDisk, .writeDisk, .discardDisk, .flushDisk, .writeSuperblock, .writeActivityLog, .writeBitmapPages,
-            .initialiseActivityLog, .flushMetadata, .openDisk, .closeDisk, .clearSuperblock, .measureDisk, .moveMetadata:
+        case .readDisk, .writeDisk, .discardDisk, .writePattern, .flushDisk, .writeSuperblock, .writeActivityLog,
+            .writeBitmapPages, .initialiseActivityLog, .flushMetadata, .openDisk, .closeDisk, .clearSuperblock, .measureDisk,
+            .moveMetadata:
             trace { "\(node.name) -> \(Self.text(effect))" }
             startDisk(effect, node)
+        case .compareDigest(let id, _, let data, _, let digest):
+            guard let left = node.stamps(data), let right = node.stamps(digest) else {
+                return fail("\(node.name) compares buffers that it does not own")
+            }
+            later(node, .blockExamined(id, matches: left == right), after: random.delay(.milliseconds(0), .milliseconds(1)))
+        case .lookForZeroes(let id, let data, _):
+            guard let stamps = node.stamps(data) else { return fail("\(node.name) looks into a buffer that it does not own") }
+            later(
+                node, .blockExamined(id, matches: stamps.allSatisfy { $0 == 0 }),
+                after: random.delay(.milliseconds(0), .milliseconds(1)))
         case .listen: node.isListening = true
         case .stopListening: node.isListening = false
         case .connectToPeer:

@@ -26,6 +26,11 @@ extension Cluster {
         case .discardDisk(let tag, _, let range, _):
             checkWrite(node, tag, range)
             begin(.write(tag, range, nil, durable: false), node, fails: takeFault(&node.failingWrites))
+        case .writePattern(let tag, _, let range, let slot, let bytes):
+            guard let block = node.stamps(slot) else { return fail("\(node.name) repeats a buffer that it does not own") }
+            checkWrite(node, tag, range)
+            let stamps = (0..<Int(range.count)).map { block[$0 % Int(bytes / 512)] }
+            begin(.write(tag, range, stamps, durable: false), node, fails: takeFault(&node.failingWrites))
         case .flushDisk(_, let tag):
             begin(
                 .flush(tag), node, fails: takeFault(&node.failingFlushes), dataFlush: node.data.beginFlush(),

@@ -59,6 +59,12 @@ extension Cluster {
                 return fail("\(node.name) sends buffer \(payload.value), which it does not own")
             }
             stamps = found
+        } else if case .data(let head) = packet {
+            // Zeroes that no buffer holds.
+            stamps = Array(repeating: 0, count: Int(head.range.count))
+        } else if case .verifyReply = packet {
+            // The digest of what could not be read is that of nothing. Otherwise a block stands for its own digest.
+            stamps = []
         }
         guard let (stream, isAcceptor) = kind == .data ? node.dataStream : node.metaStream else { return }
         enqueue(.packet(kind, volume, packet, stamps), stream, toAcceptor: !isAcceptor)

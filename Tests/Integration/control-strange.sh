@@ -68,7 +68,7 @@ wrong_net 'cram-hmac-alg nonsense; shared-secret x;' 120
 wrong_net 'cram-hmac-alg crc32c; shared-secret x;' 121
 wrong_net 'csums-alg rot13;' 144
 wrong_net 'verify-alg nonsense;' 146
-wrong_net 'data-integrity-alg sha1;' 141
+wrong_net 'data-integrity-alg rot13;' 141
 wrong_net 'allow-two-primaries; protocol A;' 139
 wrong_net 'on-congestion pull-ahead;' 155
 with "s/net  {/net { verify-alg crc32c; csums-alg md5; cram-hmac-alg sha1; shared-secret x;/"

@@ -58,8 +58,8 @@ struct MetadataWork {
 }
 
 /// One operation on a data disk from effect to completion.
-struct DiskOperation {
-    enum Kind: UInt8 { case read, write, flush, punchHole, zeroRange, writeZeroes }
+struct DiskOperation: @unchecked Sendable {
+    enum Kind: UInt8 { case read, write, flush, punchHole, zeroRange, writeZeroes, writePattern }
 
     var kind = Kind.read
     var disk: Int32 = 0
@@ -71,6 +71,8 @@ struct DiskOperation {
     var length: UInt32 = 0
     var done: UInt32 = 0
     var fua = false
+    /// `writePattern`: the block repeated over as much as goes down at once; owned by the operation.
+    var pattern: UnsafeMutableRawPointer?
     /// Next in the queue of reads that wait for a buffer, -1 at its end.
     var next: Int32 = -1
 }

@@ -99,6 +99,23 @@ extension ResourceLoop {
         submit(operation)
     }
 
+    /// No peer of today sends what leads to this, so it may allocate.
+    mutating func writePattern(
+        _ tag: DiskTag, _ volume: VolumeNumber, _ range: SectorRange, _ slot: BufferSlot, _ patternBytes: UInt32
+    ) {
+        guard let operation = newOperation(.writePattern, tag, volume, range) else {
+            later(.diskWriteFinished(tag, DiskError(ENODEV)))
+            return
+        }
+        let length = min(Int(range.byteCount), BackingStore.zeroBytes)
+        let block = Int(patternBytes)
+        invariant(block > 0 && length % block == 0, "a pattern is repeated as a whole")
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: length, alignment: 4096)
+        for k in 0..<length / block { (memory + k * block).copyMemory(from: pool.address(of: slot), byteCount: block) }
+        store.operations[operation].pointee.pattern = memory
+        submit(operation)
+    }
+
     mutating func flushDisk(_ volume: VolumeNumber, _ tag: FlushTag) {
         guard
             let operation = newOperation(
@@ -213,11 +230,11 @@ extension ResourceLoop {
         case .zeroRange:
             io_uring_prep_fallocate(
                 entry, disk.pointee.dataDescriptor, clinux_fallocate_zero_range(), off_t(offset), off_t(length))
-        case .writeZeroes:
+        case .writeZeroes, .writePattern:
             let piece = min(length, UInt32(BackingStore.zeroBytes))
             let isDirect = (Int(truncatingIfNeeded: offset) | Int(piece)) & (disk.pointee.directAlignment &- 1) == 0
             let descriptor = isDirect ? disk.pointee.dataDescriptor : disk.pointee.bufferedDescriptor
-            io_uring_prep_write(entry, descriptor, store.zeroes, piece, offset)
+            io_uring_prep_write(entry, descriptor, operation.pointee.pattern ?? store.zeroes, piece, offset)
             if !isDirect { entry.pointee.rw_flags = numericCast(writeDurably) }
         }
         entry.pointee.user_data = token.rawValue
@@ -254,7 +271,7 @@ extension ResourceLoop {
                 return
             }
             finish(index, -min(result, 0))
-        case .writeZeroes:
+        case .writeZeroes, .writePattern:
             if result > 0 {
                 operation.pointee.done &+= UInt32(result)
                 if operation.pointee.done < operation.pointee.length {
@@ -279,7 +296,8 @@ extension ResourceLoop {
         case .write:
             pool.release(operation.slot)
             deliver(.diskWriteFinished(operation.tag, error))
-        case .punchHole, .zeroRange, .writeZeroes:
+        case .punchHole, .zeroRange, .writeZeroes, .writePattern:
+            operation.pattern?.deallocate()
             deliver(.diskWriteFinished(operation.tag, error))
         case .flush:
             deliver(.diskFlushFinished(disk.pointee.volume, operation.flush, error))

@@ -54,17 +54,9 @@ extension ResourceLoop {
         trace(socket, isOutgoing: link.sockets[socket].marker == 0, marker, UnsafeRawBufferPointer(start: nil, count: 0))
     }
 
-    mutating func traceSent(_ socket: Int, _ volume: VolumeNumber, _ packet: Packet, _ payload: BufferSlot?, _ length: Int) {
-        let size = packet.encodedSize(in: link.format)
-        let format = link.format
-        let head = [UInt8](unsafeUninitializedCapacity: size) { target, count in
-            var output = OutputRawSpan(buffer: UnsafeMutableRawBufferPointer(target), initializedCount: 0)
-            packet.encode(volume: volume, payloadLength: length, format: format, into: &output)
-            count = output.finalize(for: UnsafeMutableRawBufferPointer(target))
-        }
-        trace(
-            socket, isOutgoing: true, head,
-            UnsafeRawBufferPointer(start: payload.map { UnsafeRawPointer(pool.address(of: $0)) }, count: length))
+    /// - Parameter head: with a digest, if the packet has one.
+    mutating func traceSent(_ socket: Int, _ head: UnsafeRawBufferPointer, _ payload: UnsafeRawBufferPointer) {
+        trace(socket, isOutgoing: true, Array(head), payload)
     }
 
     /// The head of a received packet is complete; its payload, if it has any, comes with `traceReceivedPayload`.

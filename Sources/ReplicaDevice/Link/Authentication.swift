@@ -18,21 +18,12 @@ enum Authentication {
     /// Names that the kernel knows for checksums of blocks and OpenSSL does not.
     private static let checksums = ["crc32", "crc32c", "crct10dif", "xxhash64"]
 
-    /// What is wrong with the algorithms that options name (`control.md` 2.11, 120 to 147): an administrator wants to hear
-    /// of it now, not when the peer comes. Nil if all are known.
+    /// What is wrong with the algorithm that options name (`control.md` 2.11, 120 and 121): an administrator wants to hear
+    /// of it now, not when the peer comes. Nil if it is known. Digests of blocks are the core's affair.
     static func problem(_ options: NetOptions) -> CommandAnswer? {
         let name = options.cramHMACAlgorithm
         if !name.isEmpty, hmac(algorithm: name, key: [0], message: [0]) == nil {
             return CommandAnswer(code: checksums.contains(name) ? 121 : 120, text: "cram-hmac-alg '\(name)'")
-        }
-        func isKnown(_ name: String) -> Bool {
-            name.isEmpty || checksums.contains(name) || EVP_get_digestbyname(name) != nil
-        }
-        if !isKnown(options.checksumAlgorithm) {
-            return CommandAnswer(code: 144, text: "csums-alg '\(options.checksumAlgorithm)'")
-        }
-        if !isKnown(options.verifyAlgorithm) {
-            return CommandAnswer(code: 146, text: "verify-alg '\(options.verifyAlgorithm)'")
         }
         return nil
     }

@@ -44,6 +44,9 @@ struct LinkStream: ~Copyable {
     var payload = BufferSlot(0)
     var payloadLength = 0
     var payloadReceived = 0
+    /// What the payload's digest has to be, by this algorithm; nil without data-integrity-alg.
+    let digest: UnsafeMutableRawPointer
+    var digestAlgorithm: DigestAlgorithm?
     let vectors: UnsafeMutablePointer<iovec>
     let message: UnsafeMutablePointer<msghdr>
     var isReceiving = false
@@ -57,6 +60,7 @@ struct LinkStream: ~Copyable {
 
     init() {
         input = .allocate(byteCount: Self.receiveBytes, alignment: 64)
+        digest = .allocate(byteCount: Limits.digestBytes, alignment: 8)
         vectors = .allocate(capacity: 2)
         vectors.initialize(repeating: iovec(), count: 2)
         message = .allocate(capacity: 1)
@@ -66,6 +70,7 @@ struct LinkStream: ~Copyable {
 
     deinit {
         input.deallocate()
+        digest.deallocate()
         vectors.deallocate()
         message.deallocate()
     }

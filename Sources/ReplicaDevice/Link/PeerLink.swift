@@ -132,6 +132,10 @@ extension ResourceLoop {
         while link.sockets[index].id == id, link.sockets[index].phase == .inUse, !stream.pointee.hasFailed {
             if let packet = stream.pointee.packet {
                 guard stream.pointee.payloadReceived == stream.pointee.payloadLength else { break }
+                guard digestIsGood(index) else {
+                    failDigest(index, packet)
+                    return
+                }
                 stream.pointee.packet = nil
                 if isTraced { traceReceivedPayload(index) }
                 deliver(
@@ -146,7 +150,9 @@ extension ResourceLoop {
                 let bytes = UnsafeRawBufferPointer(start: start, count: available)
                 let kind = link.sockets[index].stream
                 guard let header = try PacketHeader.decode(bytes.bytes, stream: kind, format: link.format) else { break }
-                let head = header.headerSize + header.fixedLength
+                // The digest stays outside the buffer, so that the data begins where a disk wants it.
+                let integrity = header.digestLength < header.payloadLength ? header.digestLength : 0
+                let head = header.headerSize + header.fixedLength + integrity
                 guard available >= head else { break }
                 let body = UnsafeRawBufferPointer(start: start + header.headerSize, count: header.fixedLength)
                 let packet = try Packet.decode(header, body: body.bytes, format: link.format)
@@ -161,21 +167,24 @@ extension ResourceLoop {
                 }
                 var use = BufferPool.PeerUse.received
                 if case .dataReply = packet { use = .replyToClient }
-                guard let slot = pool.leaseForPeer(bytes: header.payloadLength, use: use) else {
+                let length = header.payloadLength - integrity
+                guard let slot = pool.leaseForPeer(bytes: length, use: use) else {
                     stream.pointee.isShortOfBuffers = true
                     return
                 }
                 if isTraced {
                     traceReceivedHead(index, UnsafeRawBufferPointer(start: start, count: head), hasPayload: true)
                 }
+                stream.pointee.digest.copyMemory(from: start + (head - integrity), byteCount: integrity)
+                stream.pointee.digestAlgorithm = integrity > 0 ? link.format.peerIntegrity : nil
                 stream.pointee.inputStart += head
-                let copied = min(header.payloadLength, available - head)
+                let copied = min(length, available - head)
                 pool.address(of: slot).copyMemory(from: start + head, byteCount: copied)
                 stream.pointee.inputStart += copied
                 stream.pointee.packet = packet
                 stream.pointee.packetVolume = header.volume
                 stream.pointee.payload = slot
-                stream.pointee.payloadLength = header.payloadLength
+                stream.pointee.payloadLength = length
                 stream.pointee.payloadReceived = copied
             } catch {
                 failStream(index, .protocolError(error))
@@ -183,6 +192,28 @@ extension ResourceLoop {
             }
         }
         if link.sockets[index].id == id { armLinkReceive(index) }
+    }
+
+    /// Whether the data that is complete now is what its sender had (`wire.md` 7.9).
+    private mutating func digestIsGood(_ index: Int) -> Bool {
+        let stream = link.streams + index
+        guard let algorithm = stream.pointee.digestAlgorithm else { return true }
+        let bytes = UnsafeRawBufferPointer(start: pool.address(of: stream.pointee.payload), count: stream.pointee.payloadLength)
+        return digests.matches(algorithm, bytes, stream.pointee.digest)
+    }
+
+    private mutating func failDigest(_ index: Int, _ packet: Packet) {
+        let stream = link.streams + index
+        let byteCount = UInt32(stream.pointee.payloadLength)
+        var sector = Sector(0)
+        switch packet {
+        case .data(let head), .dataReply(let head), .resyncDataReply(let head): sector = head.sector
+        case .writeSame(let head): sector = head.sector
+        default: break
+        }
+        stream.pointee.packet = nil
+        pool.release(stream.pointee.payload)
+        failStream(index, .protocolError(.badDigest(sector: sector.value, byteCount: byteCount)))
     }
 
     // MARK: Sending
@@ -193,32 +224,54 @@ extension ResourceLoop {
         // Without a stream the core hears of its end with one of the next events, and asks for no report any more.
         guard let index = link.index(of: kind) else { return }
         let stream = link.streams + index
-        var length = 0
-        if let payload { length = payloadBytes(packet, payload) }
         let format = link.format
+        let parts = payloadParts(packet, format)
+        let digestSize = parts.digest?.size ?? 0
         let size = packet.encodedSize(in: format)
-        stream.pointee.output.append(length: size) { target in
-            var output = OutputRawSpan(buffer: target, initializedCount: 0)
-            packet.encode(volume: volume, payloadLength: length, format: format, into: &output)
+        // Head and digest lie in one piece.
+        var piece = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+        stream.pointee.output.append(length: size + digestSize) { target in
+            let head = UnsafeMutableRawBufferPointer(rebasing: target[..<size])
+            var output = OutputRawSpan(buffer: head, initializedCount: 0)
+            packet.encode(volume: volume, payloadLength: digestSize + parts.dataSent, format: format, into: &output)
             invariant(output.byteCount == size, "a packet has the size that it announces")
-            _ = output.finalize(for: target)
+            _ = output.finalize(for: head)
+            piece = target
         }
-        if let payload {
-            pool.lend(payload)
-            stream.pointee.output.append(payload, length: length)
+        if let algorithm = parts.digest, let start = piece.baseAddress {
+            let target = start + size
+            // What cannot be read has no digest.
+            target.initializeMemory(as: UInt8.self, repeating: 0, count: digestSize)
+            if payload != nil || parts.dataSent > 0 {
+                let start = payload.map { pool.address(of: $0) } ?? store.zeroes
+                _ = digests.compute(algorithm, UnsafeRawBufferPointer(start: start, count: parts.covered), into: target)
+            }
+        }
+        if isTraced {
+            let data = payload.map { pool.address(of: $0) } ?? store.zeroes
+            traceSent(index, UnsafeRawBufferPointer(piece), UnsafeRawBufferPointer(start: data, count: parts.dataSent))
+        }
+        if parts.dataSent > 0 {
+            if let payload {
+                pool.lend(payload)
+                stream.pointee.output.append(payload, length: parts.dataSent)
+            } else {
+                stream.pointee.output.appendZeroes(length: parts.dataSent)
+            }
         }
         if let report { stream.pointee.output.reportLast(report) }
-        if isTraced { traceSent(index, volume, packet, payload, length) }
         stream.pointee.isDirty = true
         counters.packetsSent &+= 1
     }
 
-    /// How much of a buffer belongs to the packet.
-    private func payloadBytes(_ packet: Packet, _ slot: BufferSlot) -> Int {
+    /// What follows the head: a digest of so many bytes, and so many of the bytes themselves.
+    private func payloadParts(_ packet: Packet, _ format: WireFormat) -> (digest: DigestAlgorithm?, covered: Int, dataSent: Int) {
         switch packet {
         case .data(let data), .dataReply(let data), .resyncDataReply(let data):
-            Int(data.byteCount) + link.format.integrityDigestSize
-        default: 0
+            (format.integrity, Int(data.byteCount), Int(data.byteCount))
+        case .verifyReply(let request): (format.verify, Int(request.byteCount), 0)
+        case .checksumResyncRequest(let request): (format.checksum, Int(request.byteCount), 0)
+        default: (nil, 0, 0)
         }
     }
 
@@ -235,7 +288,7 @@ extension ResourceLoop {
         guard !stream.pointee.output.isInFlight, link.sockets[index].phase == .inUse else { return }
         stream.pointee.isDirty = false
         guard !stream.pointee.output.isEmpty else { return }
-        _ = stream.pointee.output.prepare(pool)
+        _ = stream.pointee.output.prepare(pool, zeroes: store.zeroes)
         stream.pointee.output.isInFlight = true
         stream.pointee.sendStarted = now.nanoseconds
         let token = linkToken(.linkSend, index)
@@ -279,7 +332,7 @@ extension ResourceLoop {
     mutating func sendLastBytes(_ index: Int) {
         let stream = link.streams + index
         guard !stream.pointee.output.isInFlight, !stream.pointee.output.isEmpty, !stream.pointee.hasFailed else { return }
-        _ = stream.pointee.output.prepare(pool)
+        _ = stream.pointee.output.prepare(pool, zeroes: store.zeroes)
         _ = sendmsg(
             link.sockets[index].descriptor, stream.pointee.output.message,
             Int32(MSG_NOSIGNAL | MSG_DONTWAIT))

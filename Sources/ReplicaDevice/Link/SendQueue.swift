@@ -11,7 +11,7 @@ struct SendQueue: ~Copyable {
         /// Start in the byte ring; not used for payload segments.
         var position: UInt64
         var length: UInt32
-        /// Buffer with the payload, `.max` for bytes of the ring.
+        /// Buffer with the payload, `.max` for bytes of the ring, `zeroSlot` for zeroes.
         var slot: UInt32
         /// Bytes of it already gone.
         var sent: UInt32
@@ -21,6 +21,7 @@ struct SendQueue: ~Copyable {
     }
 
     static let vectorCount = 1024
+    private static let zeroSlot = UInt32.max - 1
 
     private var bytes: UnsafeMutableRawPointer
     private var byteCapacity: Int
@@ -89,6 +90,13 @@ struct SendQueue: ~Copyable {
         push(
             Segment(
                 position: 0, length: UInt32(length), slot: slot.value, sent: 0, report: Self.nobody, isReported: false))
+    }
+
+    /// Appends zeroes as a payload: at most as many as lie at the address that `prepare` gets.
+    mutating func appendZeroes(length: Int) {
+        push(
+            Segment(
+                position: 0, length: UInt32(length), slot: Self.zeroSlot, sent: 0, report: Self.nobody, isReported: false))
     }
 
     /// Wants to hear when everything appended so far has left.
@@ -161,20 +169,22 @@ struct SendQueue: ~Copyable {
     // MARK: Emptying
 
     /// Fills the message with what waits. Returns its bytes.
-    mutating func prepare(_ pool: borrowing BufferPool) -> Int {
+    mutating func prepare(_ pool: borrowing BufferPool, zeroes: UnsafeMutableRawPointer? = nil) -> Int {
         var count = 0
         var total = 0
         var position = segmentHead
         while position != segmentTail && count < Self.vectorCount {
             let piece = segment(position)
-            let start: UnsafeMutableRawPointer
+            let start: UnsafeMutableRawPointer?
             if piece.pointee.slot == .max {
                 start = bytes + Int(piece.pointee.position & UInt64(byteCapacity &- 1))
+            } else if piece.pointee.slot == Self.zeroSlot {
+                start = zeroes
             } else {
                 start = pool.address(of: BufferSlot(piece.pointee.slot))
             }
             let length = Int(piece.pointee.length &- piece.pointee.sent)
-            vectors[count] = iovec(iov_base: start + Int(piece.pointee.sent), iov_len: length)
+            vectors[count] = iovec(iov_base: start.map { $0 + Int(piece.pointee.sent) }, iov_len: length)
             total &+= length
             count &+= 1
             position &+= 1
@@ -212,7 +222,8 @@ struct SendQueue: ~Copyable {
         let piece = segment(segmentHead).pointee
         segmentHead &+= 1
         if piece.slot == .max { byteHead = piece.position &+ UInt64(piece.length) }
-        return (piece.slot == .max ? .piece : .payload(BufferSlot(piece.slot)), piece.isReported ? piece.report : nil)
+        let isOurs = piece.slot == .max || piece.slot == Self.zeroSlot
+        return (isOurs ? .piece : .payload(BufferSlot(piece.slot)), piece.isReported ? piece.report : nil)
     }
 
     /// A send has ended: what it read may go.

@@ -10,6 +10,8 @@ extension Resource {
         link.isResolver = false
         link.version = 0
         link.features = []
+        link.integrity = nil
+        link.peerIntegrity = nil
         if !link.isListening {
             link.isListening = true
             emit(.listen(configuration))
@@ -138,7 +140,7 @@ extension Resource {
                 .protocolError(.badLength(let command, _)), .protocolError(.badField(let command)):
                 log(.error, nil, "expected ConnectionFeatures packet, received: 0x\(String(command, radix: 16))")
                 connectionFailed(.disconnecting)
-            case .protocolError(.badMagic), .protocolError(.nonZeroPad), .endOfFile, .error:
+            case .protocolError(.badMagic), .protocolError(.nonZeroPad), .protocolError(.badDigest), .endOfFile, .error:
                 restartHandshake(afterPause: true)
             }
         case .authentication:
@@ -158,6 +160,10 @@ extension Resource {
         case .error(let code):
             log(.warning, nil, "\(isData ? "sock" : "meta") stream failed: errno \(code)")
         case .protocolError(let error):
+            if case .badDigest = error {
+                log(.error, nil, describe(error))
+                return connectionFailed(.protocolError)
+            }
             log(.error, nil, "\(isData ? "sock" : "meta") stream: \(describe(error))")
             // An unknown command on the meta stream ends the connection for good (`wire.md` 1.6).
             if case .unknownCommand = error, !isData { return connectionFailed(.disconnecting) }
@@ -174,6 +180,7 @@ extension Resource {
         case .wrongStream(let command): "command 0x\(String(command, radix: 16)) does not belong on this stream"
         case .badLength(let command, let length): "command 0x\(String(command, radix: 16)) with wrong length \(length)"
         case .badField(let command): "command 0x\(String(command, radix: 16)) with an impossible field"
+        case .badDigest(let sector, let byteCount): "Digest integrity check FAILED: \(sector)s +\(byteCount)"
         }
     }
 

@@ -18,7 +18,9 @@ extension Resource {
         link.version = min(versions.upperBound, peerMaximum)
         link.features = offeredFeatures.intersection(packet.flags)
         log(.info, nil, "Handshake successful: Agreed network protocol version \(link.version)")
-        emit(.setWireFormat(WireFormat(version: link.version, features: link.features)))
+        link.integrity = nil
+        link.peerIntegrity = nil
+        tellWireFormat()
         if link.options.cramHMACAlgorithm.isEmpty {
             parametersPhase()
         } else {
@@ -30,6 +32,15 @@ extension Resource {
             link.peerResponse = nil
             emit(.makeChallenge)
         }
+    }
+
+    /// What the two streams look like from here on.
+    mutating func tellWireFormat() {
+        var format = WireFormat(version: link.version, features: link.features, peerIntegrity: link.peerIntegrity)
+        format.integrity = link.integrity
+        format.verify = DigestAlgorithm(link.options.verifyAlgorithm)
+        format.checksum = DigestAlgorithm(link.options.checksumAlgorithm)
+        emit(.setWireFormat(format))
     }
 
     // MARK: CRAM-HMAC (`wire.md` 4.3)
@@ -220,6 +231,12 @@ extension Resource {
         }
         link.peerWantsDryRun = packet.connectionFlags & 2 != 0
         link.receivedProtocol = true
+        if link.version >= 87, let algorithm = DigestAlgorithm(options.dataIntegrityAlgorithm) {
+            link.integrity = algorithm
+            link.peerIntegrity = algorithm
+            log(.info, nil, "peer data-integrity-alg: \(algorithm.name)")
+            tellWireFormat()
+        }
     }
 
     private mutating func protocolUpdated(_ packet: ProtocolParameters) {
@@ -227,10 +244,18 @@ extension Resource {
             let replication = ReplicationProtocol(rawValue: UInt8(truncatingIfNeeded: packet.replicationProtocol)),
             packet.replicationProtocol <= 3
         else { return connectionFailed(.protocolError) }
-        guard packet.integrityAlgorithm == link.options.dataIntegrityAlgorithm else {
+        let algorithm = DigestAlgorithm(packet.integrityAlgorithm)
+        guard packet.integrityAlgorithm.isEmpty || algorithm != nil else {
             // From its next packet on there would be digests where we expect data (`wire.md` 4.4, 7.9).
             log(.error, nil, "peer data-integrity-alg \(packet.integrityAlgorithm) not supported")
             return refusePeer()
+        }
+        // Its own packets change at once, ours with our own setting.
+        link.options.dataIntegrityAlgorithm = packet.integrityAlgorithm
+        if algorithm != link.peerIntegrity {
+            link.peerIntegrity = algorithm
+            log(.info, nil, "peer data-integrity-alg: \(algorithm?.name ?? "<not-used>")")
+            tellWireFormat()
         }
         func mapped(_ value: UInt32) -> SplitBrainPolicyValue? {
             SplitBrainPolicyValue(rawValue: value == 5 ? 6 : value == 6 ? 5 : value)
@@ -255,9 +280,15 @@ extension Resource {
                 log(.error, v, "Different csums-alg settings. me=\"\(link.options.checksumAlgorithm)\" peer=\"\(packet.checksumAlgorithm)\"")
                 return refusePeer()
             }
-        } else {
+        } else if packet.verifyAlgorithm != link.options.verifyAlgorithm || packet.checksumAlgorithm != link.options.checksumAlgorithm {
+            for name in [packet.verifyAlgorithm, packet.checksumAlgorithm] where !name.isEmpty && DigestAlgorithm(name) == nil {
+                log(.error, v, "failed to allocate \(name)")
+                return connectionFailed(.disconnecting)
+            }
+            log(.info, v, "using verify-alg: \"\(packet.verifyAlgorithm)\", csums-alg: \"\(packet.checksumAlgorithm)\"")
             link.options.verifyAlgorithm = packet.verifyAlgorithm
             link.options.checksumAlgorithm = packet.checksumAlgorithm
+            tellWireFormat()
         }
         guard volumes[v].state.disk.hasMetadata else { return }
         volumes[v].diskOptions.resyncRate = Int(packet.resyncRate)

@@ -21,6 +21,7 @@ extension Resource {
             case .sourceEnds: sourceEnds(action.volume)
             case .sourceWaits: sourceWaits(action.volume)
             case .catchesUp: catchesUp(action.volume)
+            case .verifyEnds: verifyAcksProcessed(action.volume)
             }
         }
     }

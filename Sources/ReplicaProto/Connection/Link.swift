@@ -40,6 +40,9 @@ struct Link {
     // MARK: Agreement
     var version: UInt32 = 0
     var features: FeatureFlags = []
+    /// data-integrity-alg of what we send, and of what the peer sends.
+    var integrity: DigestAlgorithm?
+    var peerIntegrity: DigestAlgorithm?
     var ownChallenge: [UInt8] = []
     var peerChallenge: [UInt8]?
     var sentResponse = false
@@ -87,7 +90,7 @@ struct Link {
 
 /// Something that waits until the peer has processed all that we sent on the meta stream so far.
 struct PingAction {
-    enum Kind { case targetEnds, sourceEnds, sourceWaits, catchesUp }
+    enum Kind { case targetEnds, sourceEnds, sourceWaits, catchesUp, verifyEnds }
 
     /// Acks to wait for.
     var ping: UInt64

@@ -86,11 +86,13 @@ extension Resource {
         case .zeroes(let head):
             peerDiscardReceived(v, head, head.flags.contains(.discard) ? .zeroMayUnmap : .zeroNoUnmap)
         case .dataRequest(let request): peerReadReceived(v, request, .read)
-        case .resyncDataRequest(let request), .thinResyncRequest(let request): peerReadReceived(v, request, .resyncRead)
-        case .checksumResyncRequest(let request):
-            // Sending the block is always a right answer: what a digest could save is lost, nothing else.
-            if let payload { emit(.releaseBuffer(payload)) }
-            peerReadReceived(v, request, .resyncRead)
+        case .resyncDataRequest(let request): peerReadReceived(v, request, .resyncRead)
+        case .thinResyncRequest(let request): peerReadReceived(v, request, .thinRead)
+        case .checksumResyncRequest(let request): peerReadReceived(v, request, .checksumRead, digest: payload)
+        case .verifyRequest(let request): verifyRequestReceived(v, request)
+        case .verifyReply(let request): verifyReplyReceived(v, request, payload)
+        case .verifyResult(let ack): verifyResultReceived(v, ack)
+        case .writeSame(let head): peerWriteSameReceived(v, head, payload)
         case .dataReply(let head): remoteReadAnswered(v, head, payload)
         case .resyncDataReply(let head): resyncDataReceived(v, head, payload)
         case .resyncDeallocated(let area): resyncDeallocatedReceived(v, area)
@@ -120,11 +122,6 @@ extension Resource {
         case .resyncIsInSync(let ack): resyncBlockIsInSync(v, ack)
         case .superseded(let ack): writeOverruled(ack, again: false)
         case .retryWrite(let ack): writeOverruled(ack, again: true)
-        case .verifyRequest, .verifyReply, .verifyResult, .writeSame:
-            // Nothing that we announce or ask for leads to these.
-            if let payload { emit(.releaseBuffer(payload)) }
-            log(.error, v, "packet of a feature that was not agreed upon")
-            connectionFailed(.protocolError)
         case .connectionFeatures, .authChallenge, .authResponse, .protocolParameters, .protocolUpdate,
             .connectionStateChangeRequest, .connectionStateChangeReply, .barrier, .barrierAck, .ping, .pingAck,
             .unplugRemote, .delayProbe, .initialData, .initialMeta:

@@ -24,7 +24,7 @@ extension Resource {
         if peerDisk == .negotiating {
             peerDisk = volumes[v].peerFlags.contains(.inconsistent) ? .inconsistent : .consistent
         }
-        if resyncEndReported(v, peer, &peerDisk) { return }
+        if resyncEndReported(v, peer, &peerDisk) || verifyEndReported(v, peer, peerDisk) { return }
         if state.peerDisk == .upToDate, peerDisk == .inconsistent, state.connection == .connected,
             peer.connection > .syncSource
         {
@@ -234,12 +234,7 @@ extension Resource {
     private mutating func applyPeerChange(_ v: Int, _ request: StateChangeRequest) -> StateChangeResult {
         let change = StateChange(request).mirrored()
         let old = volumes[v].state
-        guard let wanted = change.applied(to: old) else { return .peerTooOld }
-        if wanted.connection.isVerifying, !old.connection.isVerifying {
-            // Not built yet: what would follow are packets that we don't answer.
-            let verdict = judge(v) { $0 = wanted }
-            return verdict.isSuccess ? .peerTooOld : verdict
-        }
+        guard change.applied(to: old) != nil else { return .peerTooOld }
         volumes[v].obeysPeer = true
         let result = requestState(v) { state in
             if let changed = change.applied(to: state) { state = changed }

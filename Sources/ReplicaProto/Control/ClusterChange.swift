@@ -6,6 +6,7 @@ struct ClusterChange {
         case detach
         case invalidate
         case invalidateRemote
+        case verify
         case disconnect(Disconnect)
     }
 
@@ -96,7 +97,7 @@ extension Resource {
             promote(change.command, v, force: force)
         case .detach:
             if let v = change.volume { performDetach(change.command, v) }
-        case .invalidate, .invalidateRemote:
+        case .invalidate, .invalidateRemote, .verify:
             answer(change.command, code(.needConnection))
         case .disconnect:
             disconnectCommands.append(change.command)
@@ -118,6 +119,10 @@ extension Resource {
         case .invalidateRemote:
             guard let v = change.volume else { return }
             setState(v) { $0.connection = .startingSyncS }
+            answer(change.command, .success)
+        case .verify:
+            guard let v = change.volume else { return }
+            setState(v) { $0.connection = .verifyS }
             answer(change.command, .success)
         case .disconnect(let kind):
             disconnectCommands.append(change.command)

@@ -20,8 +20,8 @@ package enum ControlCommand: Equatable, Sendable {
     case resumeSync(VolumeNumber)
     case suspendIO(VolumeNumber)
     case resumeIO(VolumeNumber)
-    /// Sectors from where to where; no end means the end of the device.
-    case verify(VolumeNumber, start: UInt64, stop: UInt64?)
+    /// Sectors from where to where: by default from where the last run was interrupted to the end of the device.
+    case verify(VolumeNumber, start: UInt64?, stop: UInt64?)
     /// Uses what the disks have gained.
     case resize(VolumeNumber, ResizeRequest)
     /// Ends when the volume is connected (0), or after the chosen time (5). Zero times mean for ever.

@@ -74,8 +74,8 @@ extension ControlCommand {
         case .suspendIO(let volume): ["suspend-io", volume.text]
         case .resumeIO(let volume): ["resume-io", volume.text]
         case .verify(let volume, let start, let stop):
-            ["verify", volume.text] + sectors("start", start == 0 ? nil : start) + sectors("stop", stop)
-        case .resize(let volume, let size): 
+            ["verify", volume.text] + sectors("start", start) + sectors("stop", stop)
+        case .resize(let volume, let size):
             ["resize", volume.text] + sectors("size", size.sectors == 0 ? nil : size.sectors)
                 + option("assume-peer-has-space", size.assumePeerHasSpace) + option("assume-clean", size.assumeClean)
         case .waitConnect(let volume, let times): ["wait-connect", volume.text] + times.words
@@ -172,7 +172,7 @@ extension ControlCommand {
         case "resume-io": self = .resumeIO(try arguments.onlyVolume())
         case "verify":
             try arguments.expect(1, "VOLUME")
-            let start = try arguments.takeSectors("start") ?? 0
+            let start = try arguments.takeSectors("start")
             self = .verify(try arguments.volume(0), start: start, stop: try arguments.takeSectors("stop"))
         case "resize":
             try arguments.expect(1, "VOLUME")

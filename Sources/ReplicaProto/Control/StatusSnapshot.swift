@@ -23,7 +23,17 @@ extension Resource {
         if let resync = volume.resync, volume.state.connection == .syncSource || volume.state.connection == .syncTarget {
             status.progress = progress(v, resync, at: now)
         }
+        if let verify = volume.verify { status.progress = progress(verify, at: now) }
         return status
+    }
+
+    private func progress(_ verify: OnlineVerify, at now: Instant) -> SyncProgress {
+        let mark = verify.marks[(verify.lastMark + 2) % verify.marks.count]
+        return SyncProgress(
+            totalBits: verify.total, bitsLeft: verify.left, secondsSinceMark: max(1, now.since(mark.at).wholeSeconds),
+            bitsSinceMark: mark.left > verify.left ? mark.left - verify.left : 0,
+            secondsSinceStart: max(1, now.since(verify.startedAt).wholeSeconds),
+            wantedRate: verify.isInitiator ? UInt64(clamping: verify.controller.wantedRate) : nil)
     }
 
     private func progress(_ v: Int, _ resync: Resync, at now: Instant) -> SyncProgress {

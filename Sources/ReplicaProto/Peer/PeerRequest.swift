@@ -5,12 +5,26 @@ struct PeerRequest {
         case write
         /// P_TRIM, P_ZEROES
         case discard
+        /// P_WSAME
+        case writeSame
         /// P_DATA_REQUEST
         case read
         /// P_RS_DATA_REQUEST, served as source
         case resyncRead
+        /// P_CSUM_RS_REQUEST: a resync read that sends nothing if the target has the same.
+        case checksumRead
+        /// P_RS_THIN_REQ: a resync read that sends no zeroes.
+        case thinRead
         /// P_RS_DATA_REPLY, written as target
         case resyncWrite
+        /// P_RS_DEALLOCATED, carried out as target
+        case resyncDiscard
+        /// Our own copy, whose digest goes into a P_CSUM_RS_REQUEST
+        case checksumRequest
+        /// P_OV_REQUEST: our copy, whose digest goes into a P_OV_REPLY
+        case verifyRead
+        /// P_OV_REPLY: our copy, to be compared with the peer's digest
+        case verifyCompare
     }
     enum Stage: UInt8 {
         case free
@@ -24,6 +38,8 @@ struct PeerRequest {
         case waitingSequence
         /// Answered without being written: a write of ours stands, and the peer does not have that yet.
         case overruled
+        /// Read, and being compared.
+        case examined
     }
 
     var stage = Stage.free
@@ -33,6 +49,8 @@ struct PeerRequest {
     var volume = 0
     var range = SectorRange(0, 0)
     var buffer: BufferSlot?
+    /// The peer's digest of the block.
+    var digest: BufferSlot?
     var blockID: UInt64 = 0
     var flags: DataFlags = []
     /// Receive epoch that it counts in; for a read or write of a resync, its run.
@@ -51,8 +69,19 @@ struct PeerRequest {
     var previous: Int32 = -1
     var next: Int32 = -1
 
-    var isWrite: Bool { kind == .write || kind == .discard || kind == .resyncWrite }
-    var isApplicationWrite: Bool { kind == .write || kind == .discard }
+    var isWrite: Bool {
+        switch kind {
+        case .write, .discard, .writeSame, .resyncWrite, .resyncDiscard: true
+        case .read, .resyncRead, .checksumRead, .thinRead, .checksumRequest, .verifyRead, .verifyCompare: false
+        }
+    }
+    var isApplicationWrite: Bool { kind == .write || kind == .discard || kind == .writeSame }
+    var isResyncWrite: Bool { kind == .resyncWrite || kind == .resyncDiscard }
+    /// Served as the source of a resync.
+    var isResyncRead: Bool { kind == .resyncRead || kind == .checksumRead || kind == .thinRead }
+    var isStarted: Bool { stage == .running || stage == .examined }
+    /// Counted in the volume's `unacknowledged`.
+    var isUnacknowledged: Bool { !isResyncWrite && kind != .checksumRequest && stage != .overruled }
 }
 
 /// All work for the peer: a table of fixed size, and the list of what is unfinished in order of arrival.
@@ -101,7 +130,7 @@ struct PeerRequestTable {
 
     /// The disk has it now.
     mutating func start(_ index: Int32) {
-        invariant(entries[Int(index)].stage != .running, "a peer request starts once")
+        invariant(!entries[Int(index)].isStarted, "a peer request starts once")
         stopWaiting(index)
         entries[Int(index)].stage = .running
     }
@@ -125,7 +154,7 @@ struct PeerRequestTable {
         switch entries[Int(index)].stage {
         case .overruled: overruledCount -= 1
         case .waiting, .waitingTransaction, .waitingSequence: stopWaiting(index)
-        case .running, .free: break
+        case .running, .examined, .free: break
         }
         let previous = entries[Int(index)].previous
         let next = entries[Int(index)].next

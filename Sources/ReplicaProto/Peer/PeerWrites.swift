@@ -36,6 +36,31 @@ extension Resource {
         enterPeerWrite(p, v, packet.range, packet.blockID, packet.flags, packet.sequence)
     }
 
+    /// P_WSAME: one logical block, to be repeated over the area (`wire.md` 7.12). We never say that we want it, but the
+    /// feature flag that it comes with is needed for other things.
+    mutating func peerWriteSameReceived(_ v: Int, _ packet: DiscardPacket, _ payload: BufferSlot?) {
+        let bytes = packet.patternBytes
+        guard let payload, rangeIsInside(v, packet.range) || !volumes[v].hasDisk,
+            bytes > 0, bytes == volumes[v].logicalBlockSize || !volumes[v].hasDisk, packet.byteCount % bytes == 0
+        else {
+            if let payload { emit(.releaseBuffer(payload)) }
+            return connectionFailed(.protocolError)
+        }
+        guard countInEpoch(v) else { return emit(.releaseBuffer(payload)) }
+        guard volumes[v].hasDisk else {
+            emit(.releaseBuffer(payload))
+            if link.isResolver { noteSequence(v, packet.sequence) }
+            refuseWrite(v, packet.sector, packet.blockID, bytes)
+            return restartPostponed(v, after: packet.range)
+        }
+        guard let p = peerRequests.take(.writeSame) else {
+            emit(.releaseBuffer(payload))
+            return connectionFailed(.protocolError)
+        }
+        peerRequests[p].buffer = payload
+        enterPeerWrite(p, v, packet.range, packet.blockID, packet.flags, packet.sequence)
+    }
+
     /// False if the write came in a state in which there can't be any.
     private mutating func countInEpoch(_ v: Int) -> Bool {
         guard volumes[v].state.connection.isConnected else {
@@ -106,28 +131,6 @@ extension Resource {
                     sequence: sequence)))
     }
 
-    // MARK: P_DATA_REQUEST, P_RS_DATA_REQUEST
-
-    mutating func peerReadReceived(_ v: Int, _ request: BlockRequest, _ kind: PeerRequest.Kind) {
-        guard rangeIsInside(v, request.range), request.byteCount % 512 == 0,
-            request.range.count <= Limits.requestSectors
-        else { return connectionFailed(.protocolError) }
-        guard volumes[v].state.disk == .upToDate else {
-            let sequence = nextSequence(v)
-            let ack = BlockAck(
-                sector: request.sector, blockID: request.blockID, byteCount: request.byteCount, sequence: sequence)
-            return send(.meta, v, kind == .read ? .negativeDataReply(ack) : .negativeResyncReply(ack))
-        }
-        guard let p = peerRequests.take(kind) else { return connectionFailed(.protocolError) }
-        peerRequests[p].volume = v
-        peerRequests[p].range = request.range
-        peerRequests[p].blockID = request.blockID
-        peerRequests[p].connection = link.instance
-        if kind == .resyncRead { peerRequests[p].epoch = volumes[v].resyncCount }
-        volumes[v].counters.unacknowledged += 1
-        proceedPeer(p)
-    }
-
     // MARK: What holds work for the peer back
 
     /// Starts the disk work of one peer request if nothing holds it back.
@@ -145,7 +148,7 @@ extension Resource {
             earlier = other.previous
         }
         // The order of a resync reply and of our own writes on the stream has to be the order of their data.
-        if request.kind == .resyncRead || request.isWrite {
+        if request.kind != .read {
             var r = volumes[request.volume].active.head
             while r >= 0 {
                 let isOnDisk = requests[r].isRunningWrite || requests[r].stage == .postponed && requests[r].local == .pending
@@ -153,7 +156,8 @@ extension Resource {
                 r = requests[r].next
             }
         }
-        return true
+        // Both copies are compared: what we have written has to be on both disks.
+        return request.kind != .verifyRead || !overlapsUnconfirmedWrite(request.volume, request.range)
     }
 
     mutating func proceedPeer(_ p: Int32) {
@@ -194,9 +198,12 @@ extension Resource {
         case .write, .resyncWrite:
             volumes[v].counters.diskWritten += UInt64(request.range.count)
             emit(.writeDisk(tag, number, request.range, request.buffer!, fua: request.flags.contains(.fua)))
-        case .discard:
+        case .writeSame:
+            volumes[v].counters.diskWritten += UInt64(request.range.count)
+            emit(.writePattern(tag, number, request.range, request.buffer!, patternBytes: volumes[v].logicalBlockSize))
+        case .discard, .resyncDiscard:
             emit(.discardDisk(tag, number, request.range, request.discardKind))
-        case .read, .resyncRead:
+        case .read, .resyncRead, .checksumRead, .thinRead, .checksumRequest, .verifyRead, .verifyCompare:
             volumes[v].counters.diskRead += UInt64(request.range.count)
             emit(.readDisk(tag, number, request.range))
         }
@@ -226,7 +233,7 @@ extension Resource {
         var p = peerRequests.list.head
         while p >= 0 {
             let next = peerRequests[p].next
-            if peerRequests[p].stage != .running {
+            if !peerRequests[p].isStarted {
                 // Groups ascend along the list: behind the first write that has to wait for its group all have to.
                 if peerRequests.waitingOutsideEpochs == 0, isHeldByOrdering(p) { return }
                 if peerRequests[p].volume == v { proceedPeer(p) }
@@ -251,10 +258,11 @@ extension Resource {
         if let error {
             log(.error, v, "IO error on behalf of the peer: WRITE sector \(request.range.start.value)+\(request.range.count) errno \(error.code)")
         }
-        if request.kind == .resyncWrite {
+        if request.isResyncWrite {
             resyncWriteFinished(p, error)
         } else {
             if error != nil {
+                volumes[v].resync?.noteFailedWrite(request.range)
                 _ = volumes[v].bitmap.setOutOfSync(request.range, deviceSectors: volumes[v].sectors)
                 sendBlockAck(v, p) { .negativeAck($0) }
             } else if request.flags.contains(.sendWriteAck) {
@@ -277,54 +285,6 @@ extension Resource {
             advanceEpochs()
         }
         if error != nil { localIOFailed(v) }
-        retryLater(v)
-        diskMayBeIdle(v)
-    }
-
-    mutating func peerReadFinished(_ id: PeerRequestID, _ buffer: BufferSlot?, _ error: DiskError?) {
-        guard let p = peerRequests.find(id) else {
-            if let buffer { emit(.releaseBuffer(buffer)) }
-            return
-        }
-        let v = peerRequests[p].volume
-        volumes[v].localPending -= 1
-        volumes[v].counters.unacknowledged -= 1
-        let request = peerRequests[p]
-        peerRequests.free(p)
-        if request.connection == link.instance, link.isUsable {
-            if let buffer, error == nil {
-                let head = DataPacket(
-                    sector: request.range.start, blockID: request.blockID, byteCount: request.range.byteCount)
-                volumes[v].counters.networkSent += UInt64(request.range.count)
-                // A block that was asked for in a run that was aborted may have been written here since it was read; the
-                // target would take it for the answer to what it asks for in this run.
-                let isOutdated = request.kind == .resyncRead && volumes[v].resync != nil && request.epoch != volumes[v].resyncCount
-                if request.kind == .resyncRead, volumes[v].state.connection == .ahead {
-                    let ack = BlockAck(
-                        sector: request.range.start, blockID: request.blockID, byteCount: request.range.byteCount,
-                        sequence: nextSequence(v))
-                    send(.meta, v, .resyncCancel(ack))
-                } else if !isOutdated {
-                    if request.kind == .resyncRead { volumes[v].resyncRepliesPending += 1 }
-                    send(.data, v, request.kind == .read ? .dataReply(head) : .resyncDataReply(head), payload: buffer)
-                }
-                if mutation == .clearBitBeforeAck, request.kind == .resyncRead { clearBits(v, request.range) }
-            } else {
-                let sequence = nextSequence(v)
-                let ack = BlockAck(
-                    sector: request.range.start, blockID: request.blockID, byteCount: request.range.byteCount,
-                    sequence: sequence)
-                send(.meta, v, request.kind == .read ? .negativeDataReply(ack) : .negativeResyncReply(ack))
-                if request.kind == .resyncRead { countFailed(v, request.range) }
-            }
-        }
-        if let buffer { emit(.releaseBuffer(buffer)) }
-        if let error {
-            log(.error, v, "IO error on behalf of the peer: READ sector \(request.range.start.value)+\(request.range.count) errno \(error.code)")
-            volumes[v].hadReadError = true
-            _ = volumes[v].bitmap.setOutOfSync(request.range, deviceSectors: volumes[v].sectors)
-            localIOFailed(v)
-        }
         retryLater(v)
         diskMayBeIdle(v)
     }
@@ -403,10 +363,11 @@ extension Resource {
         while p >= 0 {
             let next = peerRequests[p].next
             let request = peerRequests[p]
-            if request.stage != .running {
+            if !request.isStarted {
                 if let buffer = request.buffer { emit(.releaseBuffer(buffer)) }
+                if let digest = request.digest { emit(.releaseBuffer(digest)) }
                 if request.holdsExtents { volumes[request.volume].activityLog.release(extents(of: request.range)) }
-                volumes[request.volume].counters.unacknowledged -= request.kind == .resyncWrite ? 0 : 1
+                volumes[request.volume].counters.unacknowledged -= request.isUnacknowledged ? 1 : 0
                 peerRequests.free(p)
             }
             p = next

@@ -178,18 +178,20 @@ extension Resource {
                 p = other.next
             }
         }
+        if volumes[v].verify?.locks(range) ?? false { return true }
         return volumes[v].resync?.overlapsOutstanding(range) ?? false
     }
 
     /// Whether work for the peer that has not ended keeps overlapping writes of ours back.
     private func holdsBackOurs(_ other: PeerRequest) -> Bool {
         switch other.stage {
-        case .running: true
+        case .running, .examined: true
         case .free, .waitingSequence, .overruled: false
         // A write that has had its turn goes first. One for a diskless peer may still have to wait for room in the log,
         // which those that it keeps back could hold.
         case .waiting, .waitingTransaction:
-            other.kind == .resyncWrite
+            // Whoever compares both copies would wait for ever where one write follows the other.
+            other.isResyncWrite || other.kind == .verifyRead
                 || other.isApplicationWrite && (other.holdsExtents || volumes[other.volume].state.peerDisk.isThere)
         }
     }

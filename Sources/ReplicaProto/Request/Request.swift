@@ -45,6 +45,8 @@ struct Request {
     var inTransferLog = false
     /// The peer acknowledged its epoch while our own disk still works on it.
     var acknowledgedEpoch = false
+    /// Packets that it went in and that the peer has not said to have written.
+    var piecesLeft = 1
     /// The peer said that the block is in sync now (P_RS_WRITE_ACK).
     var peerClearedBits = false
     /// Counted in the volume's `peerPending`.

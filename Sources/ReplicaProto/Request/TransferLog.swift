@@ -58,7 +58,8 @@ extension Resource {
         finishFlushes()
         demotionsMayContinue()
         for v in volumes.indices {
-            if volumes[v].waitingCount > 0 { retryLater(v) }
+            if volumes[v].waitingCount > 0 || peerRequests.waiting > 0 { retryLater(v) }
+            if volumes[v].verify?.wanted != nil { askForDigests(v) }
             mayCatchUp(v)
         }
     }
@@ -76,11 +77,15 @@ extension Resource {
 
     /// P_RECV_ACK, P_WRITE_ACK, P_RS_WRITE_ACK for a write of ours.
     mutating func writeAcknowledged(_ ack: BlockAck, _ progress: RemoteProgress, clearsBits: Bool) {
-        guard let r = requests.find(blockID: ack.blockID), requests[r].isWrite, requests[r].inTransferLog,
-            requests[r].range.start == ack.sector
-        else {
+        guard let r = requests.find(blockID: ack.blockID), isAck(ack, for: r) else {
             log(.error, nil, "unexpected ack for sector \(ack.sector.value)")
             return connectionFailed(.networkFailure)
+        }
+        if requests[r].range != ack.range {
+            // One of many pieces. They are received in order, and written in any.
+            if progress == .written, requests[r].piecesLeft > 0 { requests[r].piecesLeft -= 1 }
+            let isAll = progress == .written ? requests[r].piecesLeft == 0 : ack.range.end == requests[r].range.end
+            guard isAll, requests[r].remote != .refused else { return }
         }
         if requests[r].remote != .received || progress == .written {
             peerPendingEnds(r)
@@ -95,14 +100,18 @@ extension Resource {
         completeIfDone(r)
     }
 
+    /// Whether it is about this write, or about one of the pieces that its zeroes went in.
+    private func isAck(_ ack: BlockAck, for r: Int32) -> Bool {
+        guard requests[r].isWrite, requests[r].inTransferLog else { return false }
+        return requests[r].range.start == ack.sector || requests[r].kind == .discard && requests[r].range.contains(ack.range)
+    }
+
     /// P_NEG_ACK for a write of ours: its blocks are out of sync whatever happens to the request.
     mutating func writeRefused(_ v: Int, _ ack: BlockAck) {
         if ack.byteCount > 0, rangeIsInside(v, ack.range) {
             _ = volumes[v].bitmap.setOutOfSync(ack.range, deviceSectors: volumes[v].sectors)
         }
-        guard let r = requests.find(blockID: ack.blockID), requests[r].isWrite, requests[r].inTransferLog,
-            requests[r].range.start == ack.sector
-        else { return }
+        guard let r = requests.find(blockID: ack.blockID), isAck(ack, for: r) else { return }
         _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
         peerPendingEnds(r)
         requests[r].remote = .refused

@@ -34,9 +34,9 @@ extension Resource {
             log(.error, v, "Sorry, I have no access to good data anymore.")
             return fail(r)
         }
-        if replication == .replicate, requests[r].kind == .discard, !peerTakesDiscard(requests[r].range) {
-            // A trim is a hint that may be ignored, on both disks alike; zeroes have to be written as data.
-            return leaveUndone(r, requests[r].discardKind == .trim ? nil : .invalid)
+        if replication == .replicate, requests[r].kind == .discard, requests[r].discardKind == .trim, !peerTakesDiscard(r) {
+            // A trim is a hint that may be ignored, on both disks alike.
+            return leaveUndone(r, nil)
         }
         requests[r].stage = .running
         volumes[v].waitingCount -= 1
@@ -74,9 +74,12 @@ extension Resource {
         }
     }
 
-    /// Without FF_TRIM nothing but data can be sent, without FF_WSAME no more than 4 MiB (`wire.md` 2.3, 4.2).
-    private func peerTakesDiscard(_ range: SectorRange) -> Bool {
-        link.features.contains(.trim) && (link.features.contains(.writeSame) || range.count <= Limits.smallDiscardSectors)
+    /// Without FF_TRIM nothing but data can be sent, without FF_WSAME no more than 4 MiB (`wire.md` 2.3, 4.2). And a peer
+    /// that checks digests looks for one in P_ZEROES (`wire.md` 7.9), which goes on the wire only where FF_WZEROES is agreed.
+    private func peerTakesDiscard(_ r: Int32) -> Bool {
+        let zeroes = requests[r].discardKind != .trim && link.features.contains(.writeZeroes)
+        return link.features.contains(.trim) && !(zeroes && link.integrity != nil)
+            && (link.features.contains(.writeSame) || requests[r].range.count <= Limits.smallDiscardSectors)
     }
 
     /// Answers a request that changed nothing anywhere.
@@ -108,8 +111,60 @@ extension Resource {
         requests[r].sentAt = now
         requests[r].epoch = link.epoch
         requests[r].peerClearedBits = false
-        link.epochWrites += 1
+        requests[r].piecesLeft = 0
         enterTransferLog(r)
+        volumes[v].counters.networkSent += UInt64(range.count)
+        volumes[v].counters.peerPending += 1
+        requests[r].isPeerPending = true
+        requests[r].expectsAck = link.version < 100 ? replicationProtocol != .a : !flags.isDisjoint(with: [.sendReceiveAck, .sendWriteAck])
+        if requests[r].kind == .discard, !peerTakesDiscard(r) {
+            sendZeroes(r, flags)
+        } else {
+            sendOnePacket(r, flags)
+        }
+        if link.epochWrites >= link.options.maxEpochSize { closeEpoch() }
+        armRequestTimer()
+    }
+
+    /// Zeroes for a peer that takes nothing but data: as many P_DATA as it takes, with one block_id. Only the last of them
+    /// is reported when it has left.
+    private mutating func sendZeroes(_ r: Int32, _ flags: DataFlags) {
+        let v = requests[r].volume
+        let range = requests[r].range
+        let most = UInt64(maximumRequest / 512)
+        var sector = range.start.value
+        while sector < range.end.value {
+            let end = min(range.end.value, sector + most)
+            let sequence = nextSequence(v)
+            let packet = Packet.data(
+                DataPacket(
+                    sector: Sector(sector), blockID: requests.blockID(r), sequence: sequence, flags: flags,
+                    byteCount: UInt32(end - sector) * 512))
+            link.epochWrites += 1
+            requests[r].piecesLeft += 1
+            emitWrite(r, packet, nil, isLast: end == range.end.value)
+            sector = end
+        }
+        requests[r].parts = UInt16(clamping: requests[r].piecesLeft)
+    }
+
+    private mutating func emitWrite(_ r: Int32, _ packet: Packet, _ payload: BufferSlot?, isLast: Bool) {
+        let v = requests[r].volume
+        if link.options.replicationProtocol == .a, isLast {
+            emit(.sendAndReport(requests[r].id, volumes[v].number, packet, payload: payload))
+        } else {
+            if isLast { requests[r].remote = .sent }
+            send(.data, v, packet, payload: payload)
+        }
+    }
+
+    private mutating func sendOnePacket(_ r: Int32, _ flags: DataFlags) {
+        let v = requests[r].volume
+        let range = requests[r].range
+        var flags = flags
+        link.epochWrites += 1
+        requests[r].piecesLeft = 1
+        requests[r].parts = 1
         let sequence = nextSequence(v)
         let blockID = requests.blockID(r)
         let packet: Packet
@@ -133,18 +188,7 @@ extension Resource {
                 DataPacket(
                     sector: range.start, blockID: blockID, sequence: sequence, flags: flags, byteCount: range.byteCount))
         }
-        volumes[v].counters.networkSent += UInt64(range.count)
-        volumes[v].counters.peerPending += 1
-        requests[r].isPeerPending = true
-        requests[r].expectsAck = link.version < 100 ? replicationProtocol != .a : !flags.isDisjoint(with: [.sendReceiveAck, .sendWriteAck])
-        if replicationProtocol == .a {
-            emit(.sendAndReport(requests[r].id, volumes[v].number, packet, payload: payload))
-        } else {
-            requests[r].remote = .sent
-            send(.data, v, packet, payload: payload)
-        }
-        if link.epochWrites >= link.options.maxEpochSize { closeEpoch() }
-        armRequestTimer()
+        emitWrite(r, packet, payload, isLast: true)
     }
 
     mutating func writeHandedToNetwork(_ id: RequestID) {
@@ -185,10 +229,11 @@ extension Resource {
     /// A write during a resync made its blocks equal: both disks have it, and the peer said that it marked them so. If that
     /// resync is over, what it said comes too late: the blocks may have been written here alone since.
     mutating func clearBitsIfBothConfirmed(_ r: Int32) {
+        let v = requests[r].volume
         guard requests[r].peerClearedBits, requests[r].local == .succeeded, requests[r].isWrite,
-            let resync = volumes[requests[r].volume].resync, requests[r].sentAt >= resync.startedAt
+            let startedAt = volumes[v].resync?.startedAt ?? volumes[v].verify?.startedAt, requests[r].sentAt >= startedAt
         else { return }
-        clearBits(requests[r].volume, requests[r].range)
+        clearBits(v, requests[r].range)
     }
 
     /// Answers the client when both sides are as far as the protocol asks.

@@ -5,6 +5,7 @@ extension Resource {
 
     /// What a change of the connection state means for a resync.
     mutating func followResync(_ v: Int, from old: VolumeState, to new: VolumeState) {
+        if old.connection.isVerifying, !new.connection.isVerifying { leaveVerify(v) }
         if old.connection != new.connection {
             volumes[v].resyncsGrowth = false
             switch new.connection {
@@ -27,6 +28,7 @@ extension Resource {
             case .pausedSyncT, .pausedSyncS:
                 let moment = now
                 volumes[v].resync?.pausedAt = moment
+            case .verifyS, .verifyT: beginVerify(v)
             case .connected where volumes[v].resync != nil:
                 log(.info, v, "resync aborted")
                 endResync(v)
@@ -150,7 +152,7 @@ extension Resource {
         volumes[v].resync = nil
         volumes[v].transferIn = nil
         volumes[v].sendsBitmap = false
-        if !volumes.contains(where: { $0.resync != nil }) {
+        if !volumes.contains(where: { $0.resync != nil || $0.verify != nil }) {
             timers.cancel(.resync)
             timers.cancel(.marks)
         }
@@ -193,6 +195,11 @@ extension Resource {
     /// Every 3 s: the speed display, and the bitmap's progress becomes durable.
     mutating func takeMarks() {
         var any = false
+        for v in volumes.indices where volumes[v].verify != nil {
+            any = true
+            let moment = now
+            volumes[v].verify?.takeMark(at: moment)
+        }
         for v in volumes.indices where volumes[v].resync != nil {
             any = true
             let left = volumes[v].bitmap.weight
@@ -389,5 +396,11 @@ extension Resource {
             .info, v,
             "Resync done (total \(total) sec; paused \(paused) sec; \(averageRate(resync)) K/sec)"
                 + (resync.failed > 0 ? " \(resync.failed) blocks failed" : ""))
+        guard resync.usesChecksums, resync.total > 0 else { return }
+        let equal = min(resync.equalBlocks, resync.total)
+        log(
+            .info, v,
+            "\(equal * 100 / resync.total) % had equal checksums, eliminated: \(equal * 4)K; transferred \((resync.total - equal) * 4)K total \(resync.total * 4)K"
+        )
     }
 }

@@ -30,7 +30,17 @@ struct Resync {
     var answeredSectors = 0
     /// Written by this resync, to tell it from what applications write.
     var writtenSectors: UInt64 = 0
+    /// Read by this resync for digests.
+    var readSectors: UInt64 = 0
     var isEnding = false
+    /// Blocks travel only where their digests differ: decided by the target at the start, noticed by the source.
+    var usesChecksums = false
+    /// Blocks that were equal on both nodes, in a run with checksums.
+    var equalBlocks: UInt64 = 0
+    /// Writes of applications failed here while requests that overlap them were outstanding: from where to where.
+    private var failedWrites: (from: UInt64, to: UInt64)?
+    /// Requests of this many sectors may be answered with "all zeroes"; 0 without thin resync.
+    var thinSectors: UInt32 = 0
     /// The bitmap on disk follows every so many marks: half a minute is what a crash costs.
     static let marksPerSave = 10
     var marksSinceSave = 0
@@ -78,5 +88,17 @@ struct Resync {
         outstanding.removeLast()
         outstandingSectors -= UInt64(range.count)
         return true
+    }
+
+    mutating func noteFailedWrite(_ range: SectorRange) {
+        guard usesChecksums, overlapsOutstanding(range) else { return }
+        let old = failedWrites ?? (range.start.value, range.end.value)
+        failedWrites = (min(old.from, range.start.value), max(old.to, range.end.value))
+    }
+    /// Whether the source's word that a block is equal still holds.
+    mutating func mayBeEqual(_ range: SectorRange) -> Bool {
+        guard let failed = failedWrites else { return true }
+        if outstanding.isEmpty { failedWrites = nil }
+        return range.end.value <= failed.from || range.start.value >= failed.to
     }
 }

@@ -46,7 +46,22 @@ extension Resource {
         guard volumes[v].state.connection.isSyncTarget else { return }
         log(.info, v, "updated sync UUID \(volumes[v].identifiers.text)")
         beginResync(v)
+        let (checksums, thin) = (wantsChecksums(v), thinSectors(v))
+        volumes[v].resync?.usesChecksums = checksums
+        volumes[v].resync?.thinSectors = thin
         enqueue(v, .changedPages, .superblock, .then(.resyncMayBegin))
+    }
+
+    /// Whether digests go out instead of plain requests (`wire-resync.md` 8.4).
+    private func wantsChecksums(_ v: Int) -> Bool {
+        guard link.version >= 89, DigestAlgorithm(link.options.checksumAlgorithm) != nil else { return false }
+        return !link.options.checksumsAfterCrashOnly || volumes[v].isCrashedPrimary
+    }
+
+    private func thinSectors(_ v: Int) -> UInt32 {
+        guard link.features.contains(.thinResync), volumes[v].canDiscard else { return 0 }
+        let bytes = volumes[v].diskOptions.rsDiscardGranularity
+        return bytes > 0 && bytes % 4096 == 0 ? UInt32(clamping: bytes / 512) : 0
     }
 
     mutating func resyncMayBegin(_ v: Int) {
@@ -59,7 +74,7 @@ extension Resource {
 
     // MARK: Asking
 
-    /// Every 100 ms while anything is SyncTarget.
+    /// Every 100 ms while anything is SyncTarget or VerifyS.
     mutating func resyncTick() {
         var any = false
         for v in volumes.indices where volumes[v].state.connection == .syncTarget && (volumes[v].resync?.mayRequest ?? false) {
@@ -72,6 +87,7 @@ extension Resource {
             askForBlocks(v)
             targetMayEnd(v)
         }
+        if verifyTick() { any = true }
         if any { timers.set(.resync, now + ResyncController.step) }
     }
 
@@ -80,7 +96,7 @@ extension Resource {
         let minimum = volumes[v].diskOptions.cMinRate
         let counters = volumes[v].counters
         let activity = counters.diskWritten &+ counters.diskRead
-        let resyncSectors = (volumes[v].resync?.writtenSectors ?? 0)
+        let resyncSectors = (volumes[v].resync?.writtenSectors ?? 0) &+ (volumes[v].resync?.readSectors ?? 0)
         let others = activity &- resyncSectors
         let seen = volumes[v].resync?.activitySeen ?? 0
         volumes[v].resync?.activitySeen = others
@@ -110,10 +126,32 @@ extension Resource {
             volumes[v].resync?.cursor = BitmapBlock((range.end.value + 7) >> 3)
             volumes[v].resync?.noteRequest(range)
             volumes[v].counters.peerPending += 1
-            send(
-                .data, v,
-                .resyncDataRequest(
-                    BlockRequest(sector: range.start, blockID: BlockID.syncer, byteCount: range.byteCount)))
+            if resync.usesChecksums, readForChecksum(v, range) { continue }
+            let request = BlockRequest(sector: range.start, blockID: BlockID.syncer, byteCount: range.byteCount)
+            send(.data, v, range.count == resync.thinSectors ? .thinResyncRequest(request) : .resyncDataRequest(request))
+        }
+    }
+
+    /// Reads our copy of a block that is asked for, for its digest. False if it has to be asked for without.
+    private mutating func readForChecksum(_ v: Int, _ range: SectorRange) -> Bool {
+        guard let p = peerRequests.take(.checksumRequest) else { return false }
+        enterPeerRead(p, v, range, BlockID.syncer, nil)
+        peerRequests[p].epoch = volumes[v].resyncCount
+        proceedPeer(p)
+        return true
+    }
+
+    /// Our copy is there, or cannot be read: then the block is just asked for.
+    mutating func checksumRequestRead(_ request: PeerRequest, _ buffer: BufferSlot?) {
+        let v = request.volume
+        guard let resync = volumes[v].resync, resync.serial == request.epoch, volumes[v].state.connection.isSyncTarget
+        else { return }
+        volumes[v].resync?.readSectors += UInt64(request.range.count)
+        let packet = BlockRequest(sector: request.range.start, blockID: BlockID.syncer, byteCount: request.range.byteCount)
+        if let buffer {
+            send(.data, v, .checksumResyncRequest(packet), payload: buffer)
+        } else {
+            send(.data, v, .resyncDataRequest(packet))
         }
     }
 
@@ -129,6 +167,8 @@ extension Resource {
             let next = first.value + count
             guard next < extentEnd, next < bitmap.bits, bitmap.isSet(BitmapBlock(next)) else { break }
             if (first.value << 3) & ((8 << alignment) - 1) != 0 { break }
+            // Exactly what may be answered with "all zeroes".
+            if count * 8 == UInt64(volumes[v].resync?.thinSectors ?? 0) { break }
             count += 1
             if count == 1 << alignment { alignment += 1 }
         }
@@ -150,40 +190,46 @@ extension Resource {
 
     /// P_RS_DATA_REPLY
     mutating func resyncDataReceived(_ v: Int, _ head: DataPacket, _ payload: BufferSlot?) {
-        let range = head.range
-        guard let payload, volumes[v].resync?.takeRequest(range) ?? false else {
+        guard let payload else { return connectionFailed(.protocolError) }
+        volumes[v].counters.networkReceived += UInt64(head.range.count)
+        resyncBlockArrived(v, head.range, payload)
+    }
+
+    /// A block of the source is here; without a payload it is zeroes.
+    private mutating func resyncBlockArrived(_ v: Int, _ range: SectorRange, _ payload: BufferSlot?) {
+        guard volumes[v].resync?.takeRequest(range) ?? false else {
             if let payload { emit(.releaseBuffer(payload)) }
             // A request of a resync that was aborted meanwhile is answered all the same.
-            guard volumes[v].state.connection.isConnected, payload != nil, rangeIsInside(v, range) else {
+            guard volumes[v].state.connection.isConnected, rangeIsInside(v, range) else {
                 return connectionFailed(.protocolError)
             }
             return ackResync(v, range, success: false)
         }
         volumes[v].counters.peerPending -= 1
-        volumes[v].counters.networkReceived += UInt64(range.count)
         volumes[v].resync?.answeredSectors += Int(range.count)
-        guard volumes[v].hasDisk, let p = peerRequests.take(.resyncWrite) else {
-            emit(.releaseBuffer(payload))
+        guard volumes[v].hasDisk, let p = peerRequests.take(payload == nil ? .resyncDiscard : .resyncWrite) else {
+            if let payload { emit(.releaseBuffer(payload)) }
             countFailed(v, range)
             return ackResync(v, range, success: false)
         }
         peerRequests[p].volume = v
         peerRequests[p].range = range
         peerRequests[p].buffer = payload
+        peerRequests[p].discardKind = .zeroMayUnmap
         peerRequests[p].blockID = BlockID.syncer
         peerRequests[p].epoch = volumes[v].resyncCount
         peerRequests[p].connection = link.instance
         if mutation == .clearBitBeforeAck { clearBits(v, range) }
         volumes[v].resync?.writing += 1
-        volumes[v].resync?.writtenSectors += UInt64(range.count)
+        if payload != nil { volumes[v].resync?.writtenSectors += UInt64(range.count) }
         proceedPeer(p)
         askForBlocks(v)
     }
 
-    /// P_RS_DEALLOCATED: the area is zero.
+    /// P_RS_DEALLOCATED: the area is zero. Only an answer to P_RS_THIN_REQ.
     mutating func resyncDeallocatedReceived(_ v: Int, _ area: AreaPacket) {
-        // Only an answer to P_RS_THIN_REQ, which we never send.
-        connectionFailed(.protocolError)
+        guard link.features.contains(.thinResync) else { return connectionFailed(.protocolError) }
+        resyncBlockArrived(v, area.range, nil)
     }
 
     private mutating func ackResync(_ v: Int, _ range: SectorRange, success: Bool) {
@@ -216,6 +262,7 @@ extension Resource {
     /// P_NEG_RS_DREPLY, P_RS_CANCEL
     mutating func resyncReadRefused(_ v: Int, _ ack: BlockAck, cancelled: Bool) {
         guard rangeIsInside(v, ack.range) else { return connectionFailed(.protocolError) }
+        if volumes[v].verify != nil { return verifyRefused(v, ack.range) }
         guard volumes[v].resync?.takeRequest(ack.range) ?? false else { return }
         volumes[v].counters.peerPending -= 1
         if !cancelled { countFailed(v, ack.range) }
@@ -229,7 +276,12 @@ extension Resource {
         guard volumes[v].resync?.takeRequest(ack.range) ?? false else { return }
         volumes[v].counters.peerPending -= 1
         volumes[v].resync?.answeredSectors += Int(ack.range.count)
-        clearBits(v, ack.range)
+        volumes[v].resync?.equalBlocks += UInt64(ack.range.count + 7) / 8
+        // Our disk has failed a write there since: the source compared with what was here before.
+        // Behind, the block may have been reported out of sync again.
+        if volumes[v].resync?.mayBeEqual(ack.range) ?? false, volumes[v].state.connection != .behind { clearBits(v, ack.range) }
+        saveProgressIfIdle(v)
+        askForBlocks(v)
         retryLater(v)
     }
 

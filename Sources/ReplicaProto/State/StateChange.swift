@@ -241,7 +241,9 @@ extension Resource {
             && new.connection.isConnected
         let passedOn =
             (old.disk == .upToDate || old.disk == .outdated) && new.disk == .inconsistent && new.connection == .connected
-        if leftHandshake || pauseChanged || diskWentBad || passedOn || (new.connection == .ahead && old.connection != .ahead) {
+        // It may have come to a stop sector that the peer knows nothing of.
+        let verified = old.connection == .verifyS && new.connection == .connected && canStopVerify
+        if verified || leftHandshake || pauseChanged || diskWentBad || passedOn || (new.connection == .ahead && old.connection != .ahead) {
             sendState(v)
         }
     }

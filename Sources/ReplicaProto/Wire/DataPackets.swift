@@ -37,13 +37,18 @@ package struct DiscardPacket: Equatable, Sendable {
     package var flags: DataFlags
     /// Bytes affected: positive, a multiple of 512, at most 128 MiB.
     package var byteCount: UInt32
+    /// P_WSAME: payload length in bytes without digest; derived from the header's length.
+    package var patternBytes: UInt32
 
-    @inlinable package init(sector: Sector, blockID: UInt64, sequence: UInt32, flags: DataFlags, byteCount: UInt32) {
+    @inlinable package init(
+        sector: Sector, blockID: UInt64, sequence: UInt32, flags: DataFlags, byteCount: UInt32, patternBytes: UInt32 = 0
+    ) {
         self.sector = sector
         self.blockID = blockID
         self.sequence = sequence
         self.flags = flags
         self.byteCount = byteCount
+        self.patternBytes = patternBytes
     }
     @inlinable package var range: SectorRange { SectorRange(start: sector, count: byteCount >> 9) }
 }

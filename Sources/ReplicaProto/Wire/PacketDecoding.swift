@@ -91,7 +91,8 @@ extension DiscardPacket {
         }
         self.init(
             sector: Sector(sector), blockID: body.readBE64(at: 8), sequence: body.readBE32(at: 16),
-            flags: DataFlags(rawValue: body.readBE32(at: 20)), byteCount: byteCount)
+            flags: DataFlags(rawValue: body.readBE32(at: 20)), byteCount: byteCount,
+            patternBytes: UInt32(truncatingIfNeeded: header.payloadLength &- header.digestLength))
     }
 }
 

@@ -8,4 +8,6 @@ package enum PacketError: Error, Equatable, Sendable {
     case badLength(command: UInt16, length: UInt32)
     /// A field has a value that it can't have.
     case badField(command: UInt16)
+    /// The digest that came with a block is another than that of the block (`wire.md` 7.9).
+    case badDigest(sector: UInt64, byteCount: UInt32)
 }

@@ -152,6 +152,8 @@ package struct PacketHeader: Equatable, Sendable {
             return block > 0 && block & 511 == 0 && block <= Limits.writeSameBlockBytes
         case .checksumResyncRequest, .verifyReply:
             digestLength = length &- fixedLength
+            let agreed = command == .verifyReply ? format.verify : format.checksum
+            if let agreed { return digestLength == agreed.size }
             return digestLength > 0 && digestLength <= Limits.digestBytes
         case .sizes:
             if format.features.contains(.writeSame) { fixedLength = SizesPacket.wireSizeWithLimits }

@@ -3,11 +3,11 @@
 /// | offset | field                                                                           |
 /// |-------:|---------------------------------------------------------------------------------|
 /// |      0 | length u32                                                                      |
-/// |      4 | kind u8, direction u8 (1: sent by the daemon), stream u8 (1: meta), digest bytes u8 |
+/// |      4 | kind u8, direction u8 (1: sent by the daemon), stream u8 (1: meta), data-integrity-alg u8 (0: none) |
 /// |      8 | socket u32, agreed version u32, agreed features u32                             |
 /// |     20 | packets lost before this one u32: the tracer was slower than the stream          |
 /// |     24 | nanoseconds since 1970 u64                                                      |
-/// |     32 | bytes of the packet's header and fixed part u32                                 |
+/// |     32 | bytes of the packet's header, fixed part and digest u32                         |
 /// |     36 | bytes behind them on the wire u32, which follow in the record if they are traced |
 ///
 /// All integers are big-endian. The control socket carries records after the answer to the line `trace`.
@@ -46,7 +46,8 @@ package struct TraceRecord: Equatable, Sendable {
         output.appendU8(kind.rawValue)
         output.appendU8(isOutgoing ? 1 : 0)
         output.appendU8(stream == .meta ? 1 : 0)
-        output.appendU8(UInt8(clamping: format.integrityDigestSize))
+        let integrity = isOutgoing ? format.integrity : format.peerIntegrity
+        output.appendU8(integrity.map { $0.rawValue &+ 1 } ?? 0)
         output.appendBE(socket)
         output.appendBE(format.version)
         output.appendBE(format.features.rawValue)
@@ -68,7 +69,8 @@ package struct TraceRecord: Equatable, Sendable {
         socket = bytes.readBE32(at: 8)
         format = WireFormat(
             version: bytes.readBE32(at: 12), features: FeatureFlags(rawValue: bytes.readBE32(at: 16)),
-            integrityDigestSize: Int(bytes.readU8(at: 7)))
+            peerIntegrity: DigestAlgorithm(rawValue: bytes.readU8(at: 7) &- 1))
+        format.integrity = format.peerIntegrity
         lost = bytes.readBE32(at: 20)
         nanoseconds = bytes.readBE64(at: 24)
         fixedBytes = bytes.readBE32(at: 32)

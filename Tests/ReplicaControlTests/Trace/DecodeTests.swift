@@ -108,8 +108,9 @@ import Testing
 
     @Test func recordsAreReadBack() {
         var record = TraceRecord(
-            .packet, stream: .meta, socket: 7, format: WireFormat(version: 95, features: [.trim], integrityDigestSize: 20),
+            .packet, stream: .meta, socket: 7, format: WireFormat(version: 95, features: [.trim], peerIntegrity: .sha1),
             nanoseconds: 0x0102_0304_0506_0708)
+        record.format.integrity = .sha1
         record.isOutgoing = true
         record.lost = 3
         record.fixedBytes = 24

@@ -52,7 +52,10 @@ import Testing
         #expect(bob.stop())
     }
 
-    @Test(arguments: ["--protocol=A", "--protocol=B", "--protocol=C --cram-hmac-alg=sha256 --shared-secret=sesame"])
+    @Test(arguments: [
+        "--protocol=A", "--protocol=B", "--protocol=C --cram-hmac-alg=sha256 --shared-secret=sesame",
+        "--data-integrity-alg=crc32c --csums-alg=md5", "--data-integrity-alg=sha512 --csums-alg=crc32c",
+    ])
     func writesReachBothDisks(options: String) throws {
         let early = pattern(20 << 20, seed: 1)
         try alice.command("primary 0 --force")
@@ -76,6 +79,30 @@ import Testing
         #expect(try wait { try disksAreEqual() })
         stop()
         #expect(try disksAreEqual())
+    }
+
+    /// A block that differs is found with any algorithm, and nothing else.
+    @Test(arguments: ["crc32c", "sha1"])
+    func verifyFindsWhatDiffers(algorithm: String) throws {
+        try connect("--verify-alg=\(algorithm)")
+        try alice.command("primary 0 --force")
+        #expect(try waitForState(.connected, .upToDate))
+        let client = try TestClient(alice, structured: true)
+        #expect(try client.write(pattern(8 << 20, seed: 2), at: 1 << 20) == 0)
+        try client.request(3, offset: 0, length: 0)
+        #expect(try client.simpleReply().error == 0)
+        let descriptor = open(disks[1], O_WRONLY)
+        #expect(pwrite(descriptor, [1, 2, 3], 3, 3 << 20) == 3)
+        #expect(pwrite(descriptor, [1, 2, 3], 3, 70 << 20) == 3)
+        fsync(descriptor)
+        close(descriptor)
+        try bob.command("verify 0")
+        #expect(try wait { try bob.status().state.connection == .connected && alice.status().state.connection == .connected })
+        #expect(try alice.status().outOfSyncBits == 2)
+        #expect(try bob.status().outOfSyncBits == 2)
+        #expect(bob.log.contains("Out of sync: start=6144, size=8 (sectors)"))
+        #expect(alice.log.contains("Out of sync: start=143360, size=8 (sectors)"))
+        stop()
     }
 
     @Test func theOtherNodeTakesOver() throws {

@@ -321,10 +321,64 @@ import Testing
     @Test func anUpdateToAnIntegrityAlgorithmThatWeLackEndsInStandAlone() {
         let (node, peer) = SameData.connected()
         var parameters = peer.protocolParameters()
-        parameters.integrityAlgorithm = "crc32c"
+        parameters.integrityAlgorithm = "rot13"
         peer.say(.protocolUpdate(parameters))
         peer.pass(.milliseconds(600))
         #expect(node.state.connection == .standAlone)
+    }
+
+    /// From its next packet on the peer's data carries digests; ours does when our own administrator says so.
+    @Test func anIntegrityAlgorithmChangesOneDirectionAtATime() {
+        let (node, peer) = SameData.connected(primary: true)
+        var parameters = peer.protocolParameters()
+        parameters.integrityAlgorithm = "crc32c"
+        peer.say(.protocolUpdate(parameters))
+        #expect(node.format.peerIntegrity == .crc32c && node.format.integrity == nil)
+        #expect(node.format.integrityDigestSize == 4)
+        var options = node.core.link.options
+        #expect(options.dataIntegrityAlgorithm == "crc32c")
+        options.dataIntegrityAlgorithm = "sha1"
+        node.trace = []
+        #expect(node.code(.netOptions(options)) == 0)
+        #expect(node.format.peerIntegrity == .crc32c && node.format.integrity == .sha1)
+        let told = node.position { if case .send(_, _, .protocolUpdate, _) = $0 { true } else { false } }
+        let changed = node.position { if case .setWireFormat = $0 { true } else { false } }
+        #expect(told! < changed!)
+        // The feature is agreed, but zeroes have no digest on the wire (`wire.md` 7.9).
+        node.sent = []
+        _ = node.discard(0, count: 8, .zeroNoUnmap)
+        #expect(peer.commands(.data) == [.data])
+        options.dataIntegrityAlgorithm = "rot13"
+        #expect(node.code(.netOptions(options)) == 141)
+    }
+
+    @Test("item 42: digests from the parameters on, by the algorithm that both name", arguments: [UInt32(86), 87, 95, 101])
+    func integrityIsAgreed(version: UInt32) {
+        var options = NetOptions()
+        options.dataIntegrityAlgorithm = "sha256"
+        let (node, peer) = SameData.pair(options, version: version)
+        peer.open()
+        peer.sayFeatures()
+        #expect(node.format.integrity == nil)
+        #expect(!node.core.link.features.contains(.writeZeroes))
+        peer.say(.protocolParameters(peer.protocolParameters(options)))
+        #expect(node.format.integrity == (version < 87 ? nil : .sha256))
+        #expect(node.format.integrityDigestSize == (version < 87 ? 0 : 32))
+        peer.sayVolume()
+        #expect(node.state.connection == .connected)
+        // Another connection begins without.
+        peer.drop()
+        _ = peer.pass(until: { node.core.link.isAttempting })
+        peer.open()
+        peer.sayFeatures()
+        #expect(node.format.integrity == nil && node.format.integrityDigestSize == 0)
+        // A mismatch ends it, and it is tried again.
+        if version >= 87 {
+            peer.say(.protocolParameters(peer.protocolParameters(options)))
+            node.feed(.socketFailed(peer.dataSocket, .protocolError(.badDigest(sector: 8, byteCount: 4096))))
+            #expect(node.logs.contains("Digest integrity check FAILED: 8s +4096"))
+            #expect(peer.pass(until: { node.state.connection == .wfConnection }))
+        }
     }
 
     @Test func anUpdateOfTheProtocolChangesWhatOurWritesAskFor() {

@@ -227,7 +227,14 @@ enum HazardGuard {
             // Z1, Z11
             let disk = VolumeState(word: word)?.disk ?? .diskless
             #expect(!disk.hasMetadata || saidIdentifiers)
-        case .verifyRequest, .verifyReply: Issue.record("Z2: verify without algorithm")
+        case .verifyRequest(let request), .verifyReply(let request), .checksumResyncRequest(let request),
+            .thinResyncRequest(let request):
+            let names = node.core.link.options
+            if command != .thinResyncRequest {
+                let name = command == .checksumResyncRequest ? names.checksumAlgorithm : names.verifyAlgorithm
+                #expect(DigestAlgorithm(name) != nil, "Z2: a digest without an algorithm")
+            }
+            expectInside(request.range, node)
         case .data(let head):
             #expect(head.blockID != BlockID.syncer, "Z8")
             expectInside(head.range, node)

@@ -24,6 +24,8 @@ final class ScriptedPeer {
     var flags: UUIDFlags = []
     var role = Role.secondary
     var disk = DiskState.inconsistent
+    var verifyAlgorithm = ""
+    var checksumAlgorithm = ""
     var connection = ConnectionState.wfConnection
 
     init(_ node: TestNode, version: UInt32 = 101, features: FeatureFlags = .all, nodeIsResolver: Bool = true) {
@@ -103,7 +105,7 @@ final class ScriptedPeer {
     }
     var syncParameters: SyncParameters {
         SyncParameters(
-            resyncRate: 4_000_000, verifyAlgorithm: "", checksumAlgorithm: "", planAhead: 0, delayTarget: 10, fillTarget: 100,
+            resyncRate: 4_000_000, verifyAlgorithm: verifyAlgorithm, checksumAlgorithm: checksumAlgorithm, planAhead: 0, delayTarget: 10, fillTarget: 100,
             maximumRate: 102_400)
     }
     func sizes(disk: UInt64? = nil, current: UInt64? = nil, user: UInt64 = 0, flags: UInt16 = 0) -> SizesPacket {
@@ -131,6 +133,8 @@ final class ScriptedPeer {
     }
     /// Streams, features, parameters and states; then the node is past WFReportParams unless the states forbid it.
     func connect(_ options: NetOptions = NetOptions()) {
+        verifyAlgorithm = options.verifyAlgorithm
+        checksumAlgorithm = options.checksumAlgorithm
         open()
         sayFeatures()
         say(.protocolParameters(protocolParameters(options)))

@@ -9,13 +9,13 @@ import Testing
     /// Sessions without features that only the kernel has yet.
     static let sessions = [
         "bitmap-big-plain", "bitmap-big-rle", "both-restart", "congestion", "connect-noauth", "crash-primary", "crash-secondary",
-        "discard", "diskless", "diskless-client", "fencing", "flush-barrier", "frozen-peer", "initial-skip",
-        "initial-sync", "initial-sync-slow", "invalidate", "io-error-detach", "io-error-pass-on", "io-error-primary",
-        "io-error-read", "md-al-striped", "md-flexible", "md-indexed", "no-data", "no-flushes", "options-online",
-        "outdate", "partial-resync", "partial-resync-controller", "partial-resync-plain", "resize", "roles",
-        "sb-1pri-secondary", "sb-least-changes", "sb-younger", "sb-zero-changes", "secondary-restart",
-        "size-mismatch", "split-brain", "split-brain-primaries", "suspend-io", "two-primaries", "two-primaries-overlap",
-        "unrelated", "writes-a", "writes-b",
+        "csums-crc32c", "csums-sha1", "discard", "diskless", "diskless-client", "fencing", "flush-barrier", "frozen-peer",
+        "initial-skip", "initial-sync", "initial-sync-slow", "integrity-crc32c", "integrity-sha1", "invalidate",
+        "io-error-detach", "io-error-pass-on", "io-error-primary", "io-error-read", "md-al-striped", "md-flexible",
+        "md-indexed", "no-data", "no-flushes", "options-online", "outdate", "partial-resync", "partial-resync-controller",
+        "partial-resync-plain", "resize", "roles", "sb-1pri-secondary", "sb-least-changes", "sb-younger", "sb-zero-changes",
+        "secondary-restart", "size-mismatch", "split-brain", "split-brain-primaries", "suspend-io", "thin-resync",
+        "two-primaries", "two-primaries-overlap", "unrelated", "verify-crc32c", "verify-sha1", "writes-a", "writes-b",
         "writes-c",
     ]
 
@@ -124,6 +124,13 @@ struct SessionReplay {
             options.afterSplitBrain1Primary = SplitBrainPolicyValue(rawValue: parameters.afterSplitBrain1Primary)!
             options.afterSplitBrain2Primaries = SplitBrainPolicyValue(rawValue: parameters.afterSplitBrain2Primaries)!
             options.allowTwoPrimaries = parameters.twoPrimaries != 0
+            options.dataIntegrityAlgorithm = parameters.integrityAlgorithm
+        }
+        for (message, packet) in zip(messages, packets) where message.sender == me {
+            guard case .syncParameters(let found) = packet else { continue }
+            options.verifyAlgorithm = found.verifyAlgorithm
+            options.checksumAlgorithm = found.checksumAlgorithm
+            break
         }
         // A disk as the kernel had it: 8 MiB, internal metadata, in the state that it reported.
         node = TestNode(me, seed: 5, sectors: 17_000)
@@ -174,6 +181,7 @@ struct SessionReplay {
         disk.resyncRate = 30_720
         disk.onIOError = onIOError
         if session == "fencing" { disk.fencing = .resourceOnly }
+        if session == "thin-resync" { disk.rsDiscardGranularity = 65_536 }
         return disk
     }
 
@@ -219,10 +227,17 @@ struct SessionReplay {
 
     /// A disk that the kernel had used before the connection began, and attaches in the middle of it.
     private func prepareDisk(_ index: Int) {
-        guard node.writtenSuperblock.identifiers.current == GenerationIdentifiers.justCreated else { return }
+        let isFresh = node.writtenSuperblock.identifiers.current == GenerationIdentifiers.justCreated
         for later in packets.indices[index...] where messages[later].sender == me {
             guard case .uuids(let set) = packets[later] else { continue }
             let sectors = node.layout.usableSectors
+            if !isFresh {
+                // A kernel that detaches leaves its log as it is, and is a crashed Primary when it attaches again.
+                guard set.flags.contains(.crashedPrimary) else { return }
+                node.rewriteSuperblock { $0.flags.insert(.crashedPrimary) }
+                for block in 0..<Int(set.dirtyBits) { node.bitmap[block / 8] |= 1 << UInt8(block % 8) }
+                return
+            }
             node.rewriteSuperblock {
                 $0.identifiers = set.identifiers
                 $0.flags = [.consistent, .wasUpToDate]
@@ -249,8 +264,6 @@ struct SessionReplay {
                 default: break
                 }
             }
-            // Digests of blocks are not ours yet.
-            if case .protocolUpdate(let update) = packets[index], !update.integrityAlgorithm.isEmpty { return }
             if message.sender == me {
                 guard expect(packets[index], message, index) else { return }
             } else {
@@ -261,6 +274,7 @@ struct SessionReplay {
                 // A disk error that the kernel had with this write is ours, too.
                 node.failsWrites = fails(index) ? DiskError(5) : nil
                 node.failsReads = node.failsWrites
+                judge(index)
                 hear(translated(packets[index]), message)
                 node.failsWrites = nil
                 node.failsReads = nil
@@ -382,6 +396,25 @@ struct SessionReplay {
         }
     }
 
+    /// What the kernel found when it compared a block with a digest, or looked for zeroes in it, holds for us, too.
+    private func judge(_ index: Int) {
+        let range: SectorRange
+        switch packets[index] {
+        case .checksumResyncRequest(let request), .thinResyncRequest(let request), .verifyReply(let request): range = request.range
+        default: return
+        }
+        for later in packets.indices where later > index && messages[later].sender == me {
+            switch packets[later] {
+            case .resyncIsInSync(let ack) where ack.range == range: node.judgesBlock = { true }
+            case .resyncDeallocated(let area) where area.range == range: node.judgesBlock = { true }
+            case .resyncDataReply(let head) where head.range == range: node.judgesBlock = { false }
+            case .verifyResult(let ack) where ack.range == range: node.judgesBlock = { ack.blockID == BlockID.inSync }
+            default: continue
+            }
+            return
+        }
+    }
+
     private mutating func collect() {
         for message in peer.take() {
             switch message.packet {
@@ -396,7 +429,11 @@ struct SessionReplay {
 
     private func hear(_ packet: Packet, _ message: RecordedMessage) {
         let bulk = packet.isBitmap ? 0 : message.bulkLength
-        let payload: [UInt64]? = bulk > 0 ? Array(repeating: 1, count: bulk / 512) : nil
+        var payload: [UInt64]? = bulk > 0 ? Array(repeating: 1, count: bulk / 512) : nil
+        switch packet {
+        case .checksumResyncRequest, .verifyReply: payload = [1]
+        default: break
+        }
         node.receive(message.stream, VolumeNumber(message.volume), packet, payload)
         peer.pass(.milliseconds(1))
     }
@@ -530,7 +567,14 @@ struct SessionReplay {
         case (.barrierAck(let own, let ownSize), .barrierAck(let number, let size)): own == number && ownSize == size
         case (.resyncDataReply(let own), .resyncDataReply(let head)): own.range == head.range
         case (.dataReply(let own), .dataReply(let head)): own.range == head.range && own.blockID == head.blockID
-        case (.resyncDataRequest(let own), .resyncDataRequest(let request)): own.range == request.range
+        case (.resyncDataRequest(let own), .resyncDataRequest(let request)),
+            (.checksumResyncRequest(let own), .checksumResyncRequest(let request)),
+            (.thinResyncRequest(let own), .thinResyncRequest(let request)),
+            (.verifyRequest(let own), .verifyRequest(let request)), (.verifyReply(let own), .verifyReply(let request)):
+            own.range == request.range
+        case (.resyncDeallocated(let own), .resyncDeallocated(let area)): own == area
+        case (.resyncIsInSync(let own), .resyncIsInSync(let ack)): own.range == ack.range
+        case (.verifyResult(let own), .verifyResult(let ack)): own.range == ack.range && own.blockID == ack.blockID
         default: true
         }
     }
@@ -548,6 +592,19 @@ struct SessionReplay {
         }
     }
 
+    /// The command that led to the blocks that the kernel went through.
+    private func verify(_ index: Int) -> ControlCommand {
+        var start: UInt64?
+        var end: UInt64 = 0
+        for later in packets.indices where later > index && messages[later].sender == me {
+            if case .state = packets[later] { break }
+            guard case .verifyRequest(let request) = packets[later] else { continue }
+            start = start ?? request.sector.value
+            end = request.range.end.value
+        }
+        return .verify(VolumeNumber(0), start: start, stop: end == node.status.sectors ? nil : end)
+    }
+
     /// Does what the administrator or a client of the replaced kernel must have done.
     private mutating func provoke(_ packet: Packet, _ index: Int) {
         let volume = VolumeNumber(0)
@@ -558,14 +615,17 @@ struct SessionReplay {
             case (0x1e03, 0x1001): _ = node.command(.primary(volume, force: true))
             case (0x1f0, 0xc0): _ = node.command(.invalidate(volume))
             case (0x1f0, 0xb0): _ = node.command(.invalidateRemote(volume))
+            case (0x1f0, 0x120): _ = node.command(verify(index))
             case (0x1e00, 0x400): _ = node.command(.detach(volume, force: false))
             default: break
             }
         case .protocolUpdate(let update):
             var options = node.core.link.options
             options.replicationProtocol = ReplicationProtocol(rawValue: UInt8(update.replicationProtocol)) ?? .c
+            options.dataIntegrityAlgorithm = update.integrityAlgorithm
             if case .syncParameters(let parameters)? = packets[index...].first(where: { if case .syncParameters = $0 { true } else { false } }) {
                 options.verifyAlgorithm = parameters.verifyAlgorithm
+                options.checksumAlgorithm = parameters.checksumAlgorithm
             }
             _ = node.command(.netOptions(options))
         case .connectionStateChangeRequest: _ = node.command(.disconnect(force: false))
@@ -615,7 +675,8 @@ extension Packet {
     fileprivate var mayBeOvertaken: Bool {
         switch self {
         case .writeAck, .receiveAck, .resyncWriteAck, .negativeAck, .dataReply, .resyncDataReply, .resyncDataRequest,
-            .barrier, .barrierAck, .syncParameters, .outOfSync:
+            .checksumResyncRequest, .resyncIsInSync, .thinResyncRequest, .resyncDeallocated, .verifyRequest, .verifyReply,
+            .verifyResult, .barrier, .barrierAck, .syncParameters, .outOfSync:
             true
         default: false
         }

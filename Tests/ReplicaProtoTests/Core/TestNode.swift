@@ -48,6 +48,8 @@ final class TestNode {
     var failsReads: DiskError?
     var failsNextFlush: DiskError?
     var failsMetadata: DiskError?
+    /// Whether a block is what is asked for (as the peer's digest says, all zeroes); without it that is looked at.
+    var judgesBlock: (() -> Bool)?
     var commandCount: UInt64 = 0
     var requestCount: UInt32 = 0
     var format = WireFormat.initial
@@ -167,6 +169,17 @@ final class TestNode {
         case .discardDisk(let tag, _, let range, _):
             for sector in range.start.value..<range.end.value { data[Int(sector)] = 0 }
             complete(.diskWriteFinished(tag, failsWrites), metadata: false)
+        case .writePattern(let tag, _, let range, let slot, let bytes):
+            let block = buffers[slot.value]!
+            for offset in 0..<Int(range.count) { data[Int(range.start.value) + offset] = block[offset % Int(bytes / 512)] }
+            complete(.diskWriteFinished(tag, failsWrites), metadata: false)
+        case .compareDigest(let id, _, let slot, _, let digest):
+            // A block stands for its own digest, unless a test knows better.
+            let values = buffers[slot.value]!
+            complete(.blockExamined(id, matches: judgesBlock?() ?? (values == buffers[digest.value]!)), metadata: false)
+        case .lookForZeroes(let id, let slot, _):
+            let values = buffers[slot.value]!
+            complete(.blockExamined(id, matches: judgesBlock?() ?? values.allSatisfy { $0 == 0 }), metadata: false)
         case .flushDisk(let volume, let tag):
             let error = failsNextFlush
             failsNextFlush = nil
@@ -218,7 +231,15 @@ final class TestNode {
         case .useSocket: break
         case .setWireFormat(let format): self.format = format
         case .send(let stream, let volume, let packet, let slot):
-            sent.append((stream, volume, packet, slot.flatMap { buffers[$0.value] }))
+            var payload = slot.flatMap { buffers[$0.value] }
+            if payload == nil {
+                switch packet {
+                case .data(let head): payload = Array(repeating: 0, count: Int(head.range.count))
+                case .verifyReply: payload = []
+                default: break
+                }
+            }
+            sent.append((stream, volume, packet, payload))
         case .sendAndReport(let id, let volume, let packet, let slot):
             sent.append((.data, volume, packet, slot.flatMap { buffers[$0.value] }))
             complete(.writeHandedToNetwork(id), metadata: false)
@@ -293,6 +314,8 @@ final class TestNode {
     var state: VolumeState { core.status(at: now)[0].state }
     var status: VolumeStatus { core.status(at: now)[0] }
     var isIdle: Bool { core.isIdle }
+    /// Whether a block counts as out of sync.
+    func isMarked(_ block: UInt64) -> Bool { core.isOutOfSync(BitmapBlock(block), of: VolumeNumber(0)) }
 
     func receive(_ stream: StreamKind, _ volume: VolumeNumber, _ packet: Packet, _ payload: [UInt64]?) {
         let slot = payload.map { store($0) }

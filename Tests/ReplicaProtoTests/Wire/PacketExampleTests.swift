@@ -100,7 +100,7 @@ struct PacketExample: CustomTestStringConvertible, Sendable {
             hex: "8620ec20 0002 0034 0000021c 00000000 0000000000000010 0102030405060708 00000005 00000200 00010000",
             packet: .writeSame(
                 DiscardPacket(
-                    sector: Sector(16), blockID: 0x0102_0304_0506_0708, sequence: 5, flags: .writeSame, byteCount: 65_536)),
+                    sector: Sector(16), blockID: 0x0102_0304_0506_0708, sequence: 5, flags: .writeSame, byteCount: 65_536, patternBytes: 512)),
             payloadLength: 512),
         PacketExample(
             name: "P_NEG_RS_DREPLY", stream: .meta, volume: 1,

@@ -93,7 +93,7 @@ import Testing
             var format = WireFormat(
                 version: UInt32.random(in: 86...101, using: &random),
                 features: FeatureFlags(rawValue: UInt32.random(in: 0...15, using: &random)),
-                integrityDigestSize: [0, 4, 20, 64].randomElement(using: &random)!)
+                peerIntegrity: [nil, .crc32c, .sha1, .sha512].randomElement(using: &random)!)
             if command.shape.sinceVersion == 0 { format = .initial }
             let form: PacketHeaderTests.Form = format.version >= 100 ? .h100 : .h80
             let lengths = [

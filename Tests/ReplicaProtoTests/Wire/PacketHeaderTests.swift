@@ -104,8 +104,8 @@ import Testing
         let stream: StreamKind = command.shape.streams == .meta ? .meta : .data
         var formats: [WireFormat] = [
             WireFormat(version: 101, features: []), WireTest.format101,
-            WireFormat(version: 101, features: .all, integrityDigestSize: 20),
-            WireFormat(version: 100, features: .all, integrityDigestSize: 4),
+            WireFormat(version: 101, features: .all, peerIntegrity: .sha1),
+            WireFormat(version: 100, features: .all, peerIntegrity: .crc32c),
         ]
         formats += [86, 87, 88, 89, 94, 95, 99].map { WireFormat(version: $0, features: []) }
         if command.shape.sinceVersion == 0 { formats = [.initial] }

@@ -35,7 +35,7 @@ enum RecordedSession {
         let data = try VectorFile.unzip(file)
         var messages: [RecordedMessage] = []
         // The agreement of every connection begins with its markers; versions and features are the same in all sessions.
-        var digestSize: [String: Int] = [:]
+        var integrity: [String: DigestAlgorithm] = [:]
         for line in data.split(separator: UInt8(ascii: "\n")) {
             guard let object = try JSONSerialization.jsonObject(with: Data(line)) as? [String: Any],
                 let name = object["name"] as? String
@@ -51,9 +51,9 @@ enum RecordedSession {
                 format: isInitial ? .initial : WireTest.format101)
             if name == "P_PROTOCOL" || name == "P_PROTOCOL_UPDATE" {
                 let algorithm = message.text.components(separatedBy: "integrity='").last!.prefix { $0 != "'" }
-                digestSize[sender] = ["crc32c": 4, "sha1": 20][algorithm] ?? 0
+                integrity[sender] = DigestAlgorithm(String(algorithm))
             }
-            if !isInitial { message.format.integrityDigestSize = digestSize[sender] ?? 0 }
+            if !isInitial { message.format.peerIntegrity = integrity[sender] }
             messages.append(message)
         }
         return messages
