@@ -106,6 +106,8 @@ struct Volume {
     var peerIdentifiers: GenerationIdentifiers?
     var peerFlags: UUIDFlags = []
     var peerDirtyBits: UInt64 = 0
+    /// Our identifiers have changed without a P_UUIDS: a first resync was skipped because the peer said so.
+    var peerHasOldIdentifiers = false
     /// As told in our last P_UUIDS.
     var communicatedBits: UInt64 = 0
     var peerDiskSize: UInt64 = 0
@@ -146,6 +148,8 @@ struct Volume {
     var resyncRepliesPending = 0
     /// Sectors of writes that were sent, or wait to be, and whose epoch is not acknowledged.
     var inFlightSectors: UInt64 = 0
+    /// The end of a resync to our disk is being made durable; the source has not been told.
+    var owesResyncEnd = false
     /// While Ahead: when to see whether the peer has caught up.
     var catchUpAt: Instant?
     /// While Ahead: a ping is to tell that the peer has processed our last answers.

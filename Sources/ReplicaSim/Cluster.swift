@@ -17,6 +17,10 @@ package final class Cluster {
     var events: [Event] = []
     var freeEvents: [Int] = []
     package private(set) var stepCount = 0
+    /// Writes that met one of the other primary and were overruled.
+    package private(set) var conflicts = 0
+    /// Times that a primary pulled ahead.
+    package private(set) var aheads = 0
 
     // MARK: What must be true
     /// One history; two while both nodes write on their own.
@@ -28,7 +32,7 @@ package final class Cluster {
     }
     var nextWrite: UInt32 = 1
     /// Writes that were answered with success, in order of their answers.
-    var acknowledged: [(range: SectorRange, write: UInt32)] = []
+    var acknowledged: [(range: SectorRange, write: UInt32, node: Int)] = []
     /// When the last flush that was answered with success was asked for: what was answered before is durable.
     var lastFlush = Instant.zero
     package var violation: String?
@@ -185,6 +189,8 @@ package final class Cluster {
     package var trace: [String] { traceLines ?? [] }
 
     func peer(of node: SimNode) -> SimNode { nodes[1 - node.index] }
+    /// Whether the administrator wants this node to be primary.
+    func wants(_ node: SimNode) -> Bool { wantsPrimary == node.index || scenario.kind == .twoPrimaries && wantsPrimary != nil }
     func history(_ node: SimNode) -> Int { isForked ? node.index : 0 }
     func state(_ node: SimNode) -> VolumeState? { node.isRunning ? node.core.state(of: Self.volume) : nil }
 
@@ -224,6 +230,7 @@ package final class Cluster {
         case .setWireFormat: break
         case .send(let kind, let volume, let packet, let payload):
             trace { "\(node.name) -> \(kind) \(Self.text(packet))" }
+            count(packet)
             send(node, kind, volume, packet, payload)
         case .sendAndReport(let id, let volume, let packet, let payload):
             trace { "\(node.name) -> data \(Self.text(packet))" }
@@ -239,7 +246,7 @@ package final class Cluster {
         case .runHandler(let id, let name, _):
             trace { "\(node.name) -> handler \(name.rawValue)" }
             if name == .splitBrain {
-                if scenario.kind == .faults, !isFalseAlarm() {
+                if scenario.kind != .splitBrain, !isFalseAlarm() {
                     fail("\(node.name) sees a split brain where only one node at a time was primary")
                 }
                 node.sawSplitBrain = true
@@ -248,6 +255,14 @@ package final class Cluster {
             later(node, .handlerFinished(id, status: name == .fencePeer ? 5 : 0), after: random.delay(.milliseconds(1), .milliseconds(300)))
         case .log(let level, _, let text): trace { "\(node.name) log \(level) \(text)" }
         case .publishStatus: break
+        }
+    }
+
+    private func count(_ packet: Packet) {
+        switch packet {
+        case .superseded, .retryWrite: conflicts += 1
+        case .state(let word): if VolumeState(word: word)?.connection == .ahead { aheads += 1 }
+        default: break
         }
     }
 

@@ -174,6 +174,11 @@ extension Cluster {
         guard !isHealing else { return }
         trace { "plan: \(step)" }
         switch step {
+        // Two primaries that die together leave it to a coin whose data count (`wire.md` 5.3, rule 40).
+        case .kill, .cutPower: if scenario.kind == .twoPrimaries, !isQuietAndEqual { return }
+        default: break
+        }
+        switch step {
         case .kill(let node): kill(nodes[node])
         case .cutPower(let node): cutPower(nodes[node])
         case .cutBoth:
@@ -192,6 +197,8 @@ extension Cluster {
         case .failFlush(let node):
             // Who passes errors on keeps the only copy in use, whatever its cache has lost: nothing to be checked.
             if badDisk == nil { nodes[node].failingFlushes += 1 }
+        // It comes back by itself.
+        case .switchOver where scenario.kind == .twoPrimaries: demote(nodes[random.below(2)])
         case .switchOver: wantsPrimary = 1 - (wantsPrimary ?? random.below(2))
         case .demote: wantsPrimary = nil
         case .promote: wantsPrimary = random.below(2)
@@ -249,7 +256,7 @@ extension Cluster {
 
     /// Whoever should be primary is down or out of date: the other one, if that is neither.
     private func chooseReachablePrimary() {
-        guard !isForked, let wanted = wantsPrimary else { return }
+        guard !isForked, scenario.kind != .twoPrimaries, let wanted = wantsPrimary else { return }
         let node = nodes[wanted]
         let other = nodes[1 - wanted]
         let isUseless = !node.isRunning || (node.isSetUp && !isCurrent[wanted] && (isHealing || state(node)?.role == .secondary))
@@ -263,7 +270,7 @@ extension Cluster {
         // A demotion waits for I/O, so what is frozen thaws first.
         if state.suspendedByUser, eager { return command(node, .resumeIO(Self.volume)) }
         if endFalseAlarm(node, state) { return }
-        if wantsPrimary != node.index, !isForked, state.role == .primary { return demote(node) }
+        if !wants(node), !isForked, state.role == .primary { return demote(node) }
         // A primary that lost its disk finds out by its peer what it may attach.
         if state.connection == .standAlone, eager, !node.sawSplitBrain { return command(node, connectCommand()) }
         if state.disk == .diskless, eager, !node.isClosing { return command(node, attachCommand) }
@@ -273,15 +280,22 @@ extension Cluster {
             return command(node, state.role == .primary ? .detach(Self.volume, force: false) : .disconnect(force: false))
         }
         if state.pausedByUser, eager { return command(node, .resumeSync(Self.volume)) }
-        if wantsPrimary == node.index || isForked {
+        if wants(node) || isForked {
             if state.role == .primary, node.export.isPrimary, !node.exportIsOpen { return openExport(node) }
             let otherIsPrimary = self.state(peer(of: node))?.role == .primary || isBeingPromoted(peer(of: node))
             // Without a good disk of its own it would go on with what the other one has.
             let source = state.disk == .upToDate ? node.index : 1 - node.index
-            if state.role == .secondary, isForked || (isCurrent[source] && !otherIsPrimary) {
+            if scenario.kind == .twoPrimaries {
+                if state.role == .secondary, settles(state) { command(node, .primary(Self.volume, force: false)) }
+            } else if state.role == .secondary, isForked || (isCurrent[source] && !otherIsPrimary) {
                 command(node, .primary(Self.volume, force: false))
             }
         }
+    }
+
+    /// Connected, and both disks good.
+    private func settles(_ state: VolumeState) -> Bool {
+        state.connection == .connected && state.disk == .upToDate && state.peerDisk == .upToDate
     }
 
     /// A promotion without an answer may still happen: it waits for a peer that does not answer, and goes on alone when

@@ -24,7 +24,7 @@ extension Cluster {
 
     func clientTick(_ node: SimNode) {
         guard node.export.isPrimary, node.exportIsOpen, requestsLeft > 0 else { return }
-        if wantsPrimary == node.index || isForked, node.outstanding < scenario.queueDepth { issue(node) }
+        if wants(node) || isForked, node.outstanding < scenario.queueDepth { issue(node) }
         scheduleClient(node)
     }
 
@@ -73,8 +73,9 @@ extension Cluster {
     private func someRange(_ node: SimNode, longest: Int) -> SectorRange {
         let size = scenario.grows ? node.export.sectors : scenario.sectors
         let extents = (size + ActivityLogExtent.sectors - 1) / ActivityLogExtent.sectors
-        let extent = UInt64(random.below(Int(extents))) * ActivityLogExtent.sectors
-        var start = extent + UInt64(random.below(24)) * 8
+        let isCrowded = scenario.kind == .twoPrimaries
+        let extent = UInt64(random.below(isCrowded ? 2 : Int(extents))) * ActivityLogExtent.sectors
+        var start = extent + UInt64(random.below(isCrowded ? 5 : 24)) * 8
         if random.chance(5) { start = extent + ActivityLogExtent.sectors - 8 }
         var count = UInt64(random.between(1, max(1, longest / 8))) * 8
         if random.chance(15) {
@@ -118,7 +119,7 @@ extension Cluster {
                     histories[0].revive(sector, other.data.current[sector], at: now)
                 }
             }
-            if error == nil, request.kind == .write { acknowledged.append((request.range, request.write)) }
+            if error == nil, request.kind == .write { acknowledged.append((request.range, request.write, node.index)) }
         case .flush:
             if error == nil {
                 checkDurable(node, upTo: request.acknowledgedBefore)
@@ -146,7 +147,8 @@ extension Cluster {
         for index in node.requests.indices {
             guard let request = node.requests[index] else { continue }
             node.requests[index] = nil
-            if request.kind == .write || request.kind == .discard {
+            // Beside another primary it may still arrive there.
+            if scenario.kind != .twoPrimaries, request.kind == .write || request.kind == .discard {
                 histories[history(node)].end(
                     write: request.write, request.range, acknowledged: false, at: now, oldestRead: oldestRead)
             }

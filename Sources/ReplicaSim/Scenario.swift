@@ -7,6 +7,9 @@ package struct Scenario: Sendable {
         case faults
         /// Both become primary while the network is parted: split brain, to be noticed and resolved by hand.
         case splitBrain
+        /// Both are primary together and write the same places; now and then one of them dies. The network holds: without
+        /// it two primaries are a split brain.
+        case twoPrimaries
     }
 
     enum Step: Equatable, Sendable {
@@ -41,7 +44,7 @@ package struct Scenario: Sendable {
     }
 
     package let seed: UInt64
-    package let kind: Kind
+    package private(set) var kind: Kind
     var sectors: UInt64
     /// Disks grow in the middle of it.
     let grows: Bool
@@ -106,6 +109,9 @@ package struct Scenario: Sendable {
             for _ in 0..<count { steps.append(Self.step(&random, net.replicationProtocol)) }
         }
         largest = sectors
+        var more = SimRandom(seed: seed ^ 0x0d0a_1b0d)
+        if kind == .faults, net.replicationProtocol == .a { congest(&more) }
+        if kind == .faults, !self.grows, net.replicationProtocol == .c, more.chance(15) { useTwoPrimaries(&more) }
         guard self.grows, kind == .faults else { return }
         largest += 4 * ActivityLogExtent.sectors
         var growth = SimRandom(seed: seed ^ 0x9e0_3517)
@@ -116,6 +122,33 @@ package struct Scenario: Sendable {
                 .resize(growth.below(2), assumeClean: false),
             ]
             for step in steps { self.steps.insert(step, at: growth.below(self.steps.count + 1)) }
+        }
+    }
+
+    private mutating func congest(_ random: inout SimRandom) {
+        guard random.chance(60) else { return }
+        net.onCongestion = .pullAhead
+        net.congestionFill = UInt64(random.pick([0, 16, 64, 300]))
+        net.congestionExtents = random.pick([1237, 1237, 2, 3])
+        if random.chance(50) { thinkTime = .milliseconds(5) }
+    }
+
+    private mutating func useTwoPrimaries(_ random: inout SimRandom) {
+        kind = .twoPrimaries
+        net.allowTwoPrimaries = true
+        disk.onIOError = .detach
+        startsInSync = true
+        startsAlone = false
+        requests = random.between(60, 200)
+        thinkTime = random.pick([.milliseconds(5), .milliseconds(100)])
+        steps = []
+        for _ in 0..<random.below(4) {
+            switch random.below(6) {
+            case 0: steps.append(.kill(random.below(2)))
+            case 1: steps.append(.cutPower(random.below(2)))
+            case 2: steps.append(.switchOver)
+            default: steps.append(.stall(.milliseconds(50)))
+            }
         }
     }
 

@@ -31,6 +31,8 @@ case ("many", 3):
     let start = Date()
     var failures = 0
     var steps = 0
+    var conflicts = 0
+    var aheads = 0
     for seed in from..<from + count {
         let cluster = Cluster(scenario: Scenario(seed: seed), mutation: mutation)
         if let violation = cluster.run() {
@@ -38,9 +40,11 @@ case ("many", 3):
             print("seed \(seed): \(violation)")
         }
         steps += cluster.stepCount
+        conflicts += cluster.conflicts
+        aheads += cluster.aheads
     }
     let seconds = Date().timeIntervalSince(start)
-    print("\(count) seeds, \(failures) failed, \(steps) steps, \(Int(Double(count) / seconds)) seeds/s")
+    print("\(count) seeds, \(failures) failed, \(steps) steps, \(conflicts) conflicts, \(aheads) times ahead, \(Int(Double(count) / seconds)) seeds/s")
     exit(failures == 0 ? 0 : 1)
 default:
     break

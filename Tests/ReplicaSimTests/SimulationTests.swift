@@ -22,6 +22,19 @@ import Testing
         }
     }
 
+    @Test("two primaries do meet, and do pull ahead")
+    func featuresOccur() {
+        var conflicts = 0
+        var aheads = 0
+        for seed in UInt64(0)..<200 {
+            let cluster = Cluster(scenario: Scenario(seed: seed))
+            _ = cluster.run()
+            conflicts += cluster.conflicts
+            aheads += cluster.aheads
+        }
+        #expect(conflicts > 10 && aheads > 3, "\(conflicts) conflicts, \(aheads) times ahead")
+    }
+
     /// Seeds that once failed, with the reason.
     @Test(arguments: [
         // A demoted node's disk cache.
@@ -76,6 +89,11 @@ import Testing
         83623, 85651, 99164, 30401,
         // The peer is lost in the middle of an attach; refused before the news that its disk has failed.
         29188, 11987,
+        // Ahead and lost, frozen or with a failing disk; a target that pulls ahead before it has said that it is one no more;
+        // a resync block that a failed target never acknowledged.
+        1430, 9515, 18588, 15330, 5557,
+        // Two primaries: a verdict whose giver dies, writes that arrive after their node's death.
+        879, 2732, 7949,
         // Two generations and only unanswered writes between them; A's writes under way when the Primary dies, too.
         25050, 52249, 75489, 99422,
         // Frozen, or refused, and then demoted.

@@ -300,6 +300,7 @@ extension Resource {
             volumes[v].peerDiskSize = 0
             volumes[v].resyncRepliesPending = 0
             volumes[v].resizePending = false
+            volumes[v].owesResyncEnd = false
         }
         clearTransferLog()
         for v in volumes.indices { redirectRemoteReads(v) }

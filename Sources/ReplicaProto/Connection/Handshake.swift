@@ -352,6 +352,7 @@ extension Resource {
                 volumes[v].identifiers.current = packet.identifiers.current
                 storeRoleBit(v)
                 volumes[v].identifiers.bitmap = 0
+                volumes[v].peerHasOldIdentifiers = true
                 setState(v) {
                     $0.disk = .upToDate
                     $0.peerDisk = .upToDate

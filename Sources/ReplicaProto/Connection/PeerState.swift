@@ -31,7 +31,13 @@ extension Resource {
             peerDisk = .upToDate
         }
         var connection = state.connection == .wfReportParams ? ConnectionState.connected : state.connection
-        if peer.connection == .ahead { connection = .behind }
+        if peer.connection == .ahead {
+            guard sourceEndsBeforeFallingBehind(v) else {
+                log(.error, v, "peer pulled ahead of its own resync")
+                return connectionFailed(.protocolError)
+            }
+            connection = .behind
+        }
         if volumes[v].peerIdentifiers != nil, peer.disk.hasMetadata, state.disk.hasMetadata {
             let wanted =
                 !state.connection.isConnected

@@ -327,6 +327,7 @@ extension Resource {
         if skips {
             sendUUIDs(v, extra: .skipInitialSync)
             volumes[v].identifiers.bitmap = 0
+            volumes[v].peerIdentifiers = volumes[v].identifiers
             setState(v) {
                 $0.disk = .upToDate
                 $0.peerDisk = .upToDate

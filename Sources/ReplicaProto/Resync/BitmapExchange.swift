@@ -150,6 +150,8 @@ extension Resource {
         volumes[v].counters.peerPending -= volumes[v].resync?.outstanding.count ?? 0
         link.pingActions.removeAll { $0.volume == v }
         volumes[v].resync = nil
+        // A target whose disk has failed owes nothing; one that falls behind does.
+        if volumes[v].state.connection != .ahead { volumes[v].resyncRepliesPending = 0 }
         volumes[v].transferIn = nil
         volumes[v].sendsBitmap = false
         if !volumes.contains(where: { $0.resync != nil || $0.verify != nil }) {
@@ -262,6 +264,9 @@ extension Resource {
             $0.peerDisk = .inconsistent
         }
         guard volumes[v].state.connection.isSyncSource else { return }
+        // A resync without a handshake before it: DRBD 8.4 would end it with the identifiers that it knows of us, and after a
+        // skipped first resync those of a disk just created.
+        if volumes[v].peerHasOldIdentifiers { sendUUIDs(v) }
         let old = volumes[v].identifiers.bitmap
         var identifier = old &+ GenerationIdentifiers.syncOffset
         if old == 0 || old == GenerationIdentifiers.justCreated { identifier = randomIdentifier(v) & ~1 }

@@ -8,7 +8,7 @@ extension Resource {
     mutating func relieveCongestion(_ v: Int) {
         let state = volumes[v].state
         guard link.version >= 96, link.isUsable, state.disk == .upToDate,
-            state.connection == .connected || state.connection.isSyncSource
+            state.connection == .connected || state.connection.isSyncSource, !volumes[v].owesResyncEnd
         else { return }
         let fill = link.options.congestionFill
         let isFull = fill > 0 && volumes[v].inFlightSectors >= fill
@@ -85,12 +85,24 @@ extension Resource {
         send(.data, v, .outOfSync(AreaPacket(sector: range.start, byteCount: range.byteCount)))
     }
 
+    /// Our target has pulled ahead as soon as it had everything: our own end must not wait for a ping any longer. False if it
+    /// has not said that it has.
+    mutating func sourceEndsBeforeFallingBehind(_ v: Int) -> Bool {
+        guard volumes[v].state.connection.isSyncSource else { return true }
+        guard let resync = volumes[v].resync, resync.targetReported, volumes[v].bitmap.weight <= resync.failed else { return false }
+        volumes[v].resync?.isEnding = true
+        sourceEnds(v)
+        return true
+    }
+
     /// A volume enters or leaves Ahead, or becomes Behind.
     mutating func followCongestion(_ v: Int, from old: VolumeState, to new: VolumeState) {
         if new.connection == .ahead, old.connection != .ahead {
             if volumes[v].resync != nil { endResync(v) }
             volumes[v].catchUpAt = nil
             volumes[v].asksToCatchUp = false
+            // If our disk fails now, nobody may go on with the peer's.
+            volumes[v].peerIsBehind = true
             mayCatchUp(v)
         }
         if old.connection == .ahead, new.connection != .ahead {

@@ -325,10 +325,12 @@ extension Resource {
             $0.disk = succeeded ? .upToDate : .inconsistent
             $0.peerDisk = .upToDate
         }
+        volumes[v].owesResyncEnd = true
         enqueue(v, .superblock, .then(.resyncEndDurable), .changedPages)
     }
 
     mutating func resyncEndDurable(_ v: Int) {
+        volumes[v].owesResyncEnd = false
         guard volumes[v].state.connection == .connected else { return }
         sendState(v)
         runHandler(.afterResyncTarget, v)

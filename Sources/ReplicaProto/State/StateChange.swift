@@ -126,8 +126,8 @@ extension Resource {
         guard new.role == .primary || new.peerRole == .primary, volumes[v].identifiers.bitmap == 0,
             new.disk == .upToDate
         else { return }
-        // Frozen are only our own clients.
-        if new.isSuspended, new.role == .primary {
+        // Frozen are only our own clients. What was written while Ahead is answered, and will not be sent again.
+        if new.isSuspended, new.role == .primary, old.connection != .ahead {
             volumes[v].rotationDeferred = true
             return
         }
@@ -264,6 +264,7 @@ extension Resource {
             flags.insert(.inconsistent)
         }
         volumes[v].communicatedBits = volumes[v].bitmap.weight
+        volumes[v].peerHasOldIdentifiers = false
         send(
             .data, v,
             .uuids(UUIDsPacket(identifiers: volumes[v].identifiers, dirtyBits: volumes[v].bitmap.weight, flags: flags)))

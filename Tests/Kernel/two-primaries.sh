@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Both are Primary and write the same blocks at once: each conflict is resolved, and both disks end with the same. Two
+# kernels lose their connection under a deep queue of such writes ("BAD! BarrierAck"), so each side writes one at a time.
+# directions: kernel ours
+# shellcheck source-path=SCRIPTDIR source=functions.sh
+. "$(dirname "$0")/functions.sh"
+
+conflicts() { if [ "$1" = alice ]; then grep -c 'Concurrent writes detected' "$(log_of alice)" || true; else kernel_log | grep -c 'Concurrent writes detected' || true; fi; }
+# both_write FIO-OPTION...: the same load on both at once
+both_write() {
+    local common=(--name=load --output-format=terse --verify_state_save=0 --randrepeat=0 --norandommap --time_based "$@")
+    background ours fio "${common[@]}" --ioengine=nbd "--uri=$(uri alice)"
+    guest fio "${common[@]}" --ioengine=libaio --direct=1 --filename=/dev/drbd0 >"$work/theirs.out" 2>&1 || fail "fio on carol: $(tail -n 3 "$work/theirs.out")"
+    await 20 "fio on alice ends" gone "$last"
+    ! grep -q -i -e 'error' "$work/ours.out" || fail "fio on alice: $(tail -n 3 "$work/ours.out")"
+}
+gone() { ! kill -0 "$1" 2>/dev/null; }
+primaries() { [ "$(role alice)/$(role carol)" = Primary/Primary/Primary/Primary ]; }
+
+both_up "protocol C;"
+"$one" new-current-uuid --clear-bitmap r0/0
+settled
+"$one" primary r0
+say "the option is switched on while connected; before that the second promotion is refused"
+! "$two" primary r0 >"$work/refused.out" 2>&1 || fail "a second Primary without allow-two-primaries"
+both_conf "protocol C; allow-two-primaries;"
+"$one" adjust r0
+"$two" adjust r0
+"$two" primary r0
+await 10 "both are Primary" primaries
+
+say "different blocks, deep queues"
+both_write --rw=randwrite --bs=4k --iodepth=16 --size=8M --runtime=4
+same "after writes that seldom meet"
+say "the same blocks, one at a time"
+before=$(resyncs alice)
+both_write --rw=randwrite --bsrange=4k-16k --bs_unaligned=0 --iodepth=1 --size=48k --runtime=8
+same "after conflicts"
+[ "$(resyncs alice)" = "$before" ] || fail "the connection was lost: $(resyncs alice) resyncs"
+ours=$(conflicts alice)
+kernel=$(conflicts carol)
+say "conflicts: $ours noticed by us, $kernel by the kernel"
+[ "$ours" -gt 20 ] && [ "$kernel" -gt 20 ] || fail "hardly a conflict"
+say "flushes between them"
+both_write --rw=randwrite --bs=8k --iodepth=1 --size=24k --fsync=4 --runtime=4
+same "after conflicts with flushes"
+
+say "the option stays on while both are Primary"
+both_conf "protocol C;"
+! alice adjust r0 >"$work/refused.out" 2>&1 || fail "the option went while both were Primary"
+both_conf "protocol C; allow-two-primaries;"
+"$one" secondary r0
+await 10 "$two knows" role_is "$two" Primary
+"$two" secondary r0
+"$two" primary r0
+"$one" primary r0
+same "after changes of role"
+part "$two"
