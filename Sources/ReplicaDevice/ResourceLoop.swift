@@ -73,6 +73,7 @@ package struct ResourceLoop: ~Copyable {
     var handlers = HandlerRuns()
     var status = StatusPublisher()
     var tracing = Tracing()
+    let recorder: FlightRecorder
     let worker: Worker
 
     private let signalDescriptor: Int32
@@ -121,8 +122,9 @@ package struct ResourceLoop: ~Copyable {
         stopLimits = configuration.stopping
         minors = configuration.settings.volumes.map { ($0.volume, $0.minor) }
         var generator = SystemRandomNumberGenerator()
-        core = Resource(
-            name: resource, seed: (generator.next(), generator.next(), generator.next(), generator.next()))
+        let seed = (generator.next(), generator.next(), generator.next(), generator.next())
+        core = Resource(name: resource, seed: seed)
+        recorder = FlightRecorder(resource: resource, seed: seed)
         self.ring = consume ring
         self.pool = consume pool
         self.worker = worker
@@ -147,6 +149,7 @@ package struct ResourceLoop: ~Copyable {
     @discardableResult
     package mutating func run() -> Bool {
         ring.start()
+        watchInvariants()
         armClientAccept()
         armControlAccept()
         armWake()
@@ -247,9 +250,13 @@ package struct ResourceLoop: ~Copyable {
         // Out of `self` while they are carried out, so that each is read in place instead of copied.
         var batch = EffectQueue(reserving: 0)
         swap(&batch, &effects)
+        recorder.note(event, at: now, format: link.format)
         core.handle(event, at: now, into: &batch)
         counters.events &+= 1
-        batch.forEach { effect in carryOut(effect) }
+        batch.forEach { effect in
+            recorder.note(effect)
+            carryOut(effect)
+        }
         counters.effects &+= UInt64(batch.count)
         batch.removeAll()
         swap(&batch, &effects)

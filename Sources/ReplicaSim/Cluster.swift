@@ -7,6 +7,8 @@ package final class Cluster {
 
     let scenario: Scenario
     let mutation: CoreMutation?
+    /// Hears every event of both nodes.
+    package var observer: ((Event) -> Void)?
     var random: SimRandom
     var now = Instant.zero
     var queue = SimQueue()
@@ -139,6 +141,7 @@ package final class Cluster {
     func step(_ node: SimNode, _ event: Event) {
         guard violation == nil else { return }
         trace { "\(node.name) <- \(Self.text(event))" }
+        observer?(event)
         node.core.handle(event, at: now, into: &node.effects)
         var index = 0
         let life = node.life

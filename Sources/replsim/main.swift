@@ -2,7 +2,7 @@ import Foundation
 import ReplicaProto
 import ReplicaSim
 
-/// `replsim run SEED [--trace] [--mutation NAME]`, `replsim many FROM COUNT [--mutation NAME]`.
+/// `replsim run SEED [--trace] [--mutation NAME]`, `replsim many FROM COUNT [--mutation NAME]`, `replsim replay RECORDING`.
 var words = Array(CommandLine.arguments.dropFirst())
 let traces = words.contains("--trace")
 words.removeAll { $0 == "--trace" }
@@ -46,8 +46,29 @@ case ("many", 3):
     let seconds = Date().timeIntervalSince(start)
     print("\(count) seeds, \(failures) failed, \(steps) steps, \(conflicts) conflicts, \(aheads) times ahead, \(Int(Double(count) / seconds)) seeds/s")
     exit(failures == 0 ? 0 : 1)
+case ("replay", 2):
+    guard let text = try? String(contentsOfFile: words[1], encoding: .utf8) else {
+        print("\(words[1]): can not be read")
+        exit(20)
+    }
+    var replay = RecordingReplay()
+    do { try replay.run(text) } catch {
+        print("\(words[1]):\(error.line): \(error.message)")
+        exit(20)
+    }
+    if let difference = replay.difference {
+        print("\(words[1]):\(difference.line): recorded \(difference.recorded)\n    replayed \(difference.replayed)")
+        exit(1)
+    }
+    print("\(replay.events) events led to the same \(replay.effects) effects")
+    exit(0)
 default:
     break
 }
-print("usage: replsim run SEED [--trace] [--mutation NAME]\n       replsim many FROM COUNT [--mutation NAME]")
+print(
+    """
+    usage: replsim run SEED [--trace] [--mutation NAME]
+           replsim many FROM COUNT [--mutation NAME]
+           replsim replay RECORDING
+    """)
 exit(20)

@@ -35,6 +35,28 @@ import Testing
         #expect(conflicts > 10 && aheads > 3, "\(conflicts) conflicts, \(aheads) times ahead")
     }
 
+    @Test("every event of many lives is read back from its line in a recording")
+    func recordedEvents() {
+        // The first handshake of a life has no agreement yet.
+        let formats = [WireFormat(version: 101, features: .all), .initial]
+        for seed in UInt64(1000)..<1020 {
+            let cluster = Cluster(scenario: Scenario(seed: seed))
+            var kinds: Set<Substring> = []
+            cluster.observer = { event in
+                // Commands have their own tests, and the simulator gives some that no administrator could.
+                if case .commandReceived = event { return }
+                let isRead = formats.contains { format in
+                    let line = event.recorded(format: format, resource: "r0")
+                    if let kind = line.split(separator: " ").first { kinds.insert(kind) }
+                    return Event(recorded: line[...], format: format, resource: "r0") == event
+                }
+                if !isRead { Issue.record("\(event)") }
+            }
+            _ = cluster.run()
+            #expect(kinds.count > 15)
+        }
+    }
+
     /// Seeds that once failed, with the reason.
     @Test(arguments: [
         // A demoted node's disk cache.

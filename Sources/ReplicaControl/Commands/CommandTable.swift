@@ -177,6 +177,7 @@ enum CommandTable {
                 OptionShape("pcap", .text(maximum: 4096), .must),
                 OptionShape("count", .number(1...UInt64(Int64.max), .one), .must),
             ]),
+        CommandSpec(name: "recording", scope: .resources, group: .ours),
         CommandSpec(name: "decode", scope: .none, group: .ours),
     ]
 

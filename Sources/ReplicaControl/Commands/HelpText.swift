@@ -27,7 +27,7 @@ enum HelpText {
         "resume-sync", "adjust", "adjust-with-progress", "wait-connect", "wait-con-int", "role", "cstate", "dstate",
         "dump", "dump-xml", "create-md", "show-gi", "get-gi", "dump-md", "wipe-md", "apply-al", "hidden-commands",
     ]
-    private static let ours = ["wait-sync", "events2", "show", "proc", "trace", "decode"]
+    private static let ours = ["wait-sync", "events2", "show", "proc", "trace", "recording", "decode"]
 
     static func usage(command: CommandSpec?, _ environment: ToolEnvironment) -> String {
         let program = environment.programName

@@ -31,6 +31,7 @@ extension AdminTool {
                 }
             }
             return 0
+        case "recording": return recordings(targets)
         case "trace":
             guard targets.count == 1, let target = targets.first else {
                 throw UsageError(lines: ["trace: one resource at a time"])
@@ -45,6 +46,24 @@ extension AdminTool {
             return running.unreachable.isEmpty ? 0 : 20
         default: return nil
         }
+    }
+
+    /// Has each daemon write its last events and effects; prints the files.
+    private func recordings(_ targets: [PlanTarget]) -> Int32 {
+        var worst: Int32 = 0
+        for target in targets {
+            let name = target.resource.name
+            do throws(ControlClientError) {
+                let client = try ControlClient(path: environment.controlSocket(of: name))
+                let answer = try client.ask("recording", timeoutSeconds: 60)
+                if answer.code == 0 { console.writeOutput(answer.text) } else { console.complain("\(name): \(answer.text)") }
+                worst = max(worst, answer.code == 0 ? 0 : 20)
+            } catch {
+                console.complain("\(name): \(error == .notRunning ? "no daemon runs" : "the daemon does not answer")")
+                worst = 20
+            }
+        }
+        return worst
     }
 
     static func generations(_ volume: VolumeStatus, _ command: String) -> String? {

@@ -80,7 +80,9 @@ struct CaptureDecoder {
             if flows[index].beginning.count > data.count { data = flows[index].beginning[...] }
         }
         guard var printer = flows[index].printer, printer.error == nil else { return }
+        let integrity = printer.format.peerIntegrity
         printer.format = format(index)
+        printer.format.peerIntegrity = integrity
         var lines: [String] = []
         let bytes = Array(data)
         printer.feed(bytes.span.bytes, into: &lines)

@@ -12,6 +12,7 @@ import ReplicaProto
 /// | `counters`    | work done so far                                               |
 /// | `version`     | the version of this daemon                                     |
 /// | `settings`    | reads RUN/RES.settings again: handlers, names, paths           |
+/// | `recording`   | writes the last events and effects, answers with the file      |
 /// | `trace`       | from now on `TraceRecord`s, until the client goes; `trace payload` with payloads |
 ///
 /// A line that cannot be read is answered with code 162 (Invalid configuration request) and what is wrong with it.
@@ -168,6 +169,7 @@ extension ResourceLoop {
         case "trace", "trace payload":
             answerControl(index, .success)
             if control.list[index].trace == .off { startTracing(index, line == "trace" ? .heads : .all) }
+        case "recording": answerControl(index, writeRecording())
         case "version": answerControl(index, CommandAnswer(code: 0, text: productVersion + "\n"))
         default:
             do throws(ControlCommandError) {

@@ -8,7 +8,14 @@ package func invariant(
     if !holds() { invariantBroken(fact(), file, line) }
 }
 
+/// Called with the fact before the process ends; set once, at its start. It may look, and must not touch the core.
+nonisolated(unsafe) package var invariantWitness: ((String) -> Void)?
+
 @usableFromInline @inline(never)
 func invariantBroken(_ fact: String, _ file: StaticString, _ line: UInt) -> Never {
+    let witness = unsafe invariantWitness
+    // A second one, broken by the witness, only ends the process.
+    unsafe invariantWitness = nil
+    witness?(fact)
     fatalError("invariant broken: \(fact)", file: file, line: line)
 }

@@ -52,11 +52,21 @@ package struct PacketStreamPrinter: Sendable {
         return try PacketHeader.decode(unsafe pending.span.bytes, stream: stream, format: current)
     }
 
-    private func line(_ header: PacketHeader) throws(PacketError) -> String {
+    private mutating func line(_ header: PacketHeader) throws(PacketError) -> String {
         let current = currentFormat
-        let body = unsafe pending.span.bytes.extracting(header.headerSize...)
-        let packet = try Packet.decode(header, body: body, format: current)
+        let packet = try packet(header, current)
+        switch packet {
+        case .protocolParameters(let parameters), .protocolUpdate(let parameters):
+            // From here on there are digests in this direction (`wire.md` 7.9).
+            format.peerIntegrity = DigestAlgorithm(parameters.integrityAlgorithm)
+        default: break
+        }
         return packet.line(volume: header.volume, format: current, payloadLength: header.payloadLength)
+    }
+
+    private func packet(_ header: PacketHeader, _ format: WireFormat) throws(PacketError) -> Packet {
+        let body = unsafe pending.span.bytes.extracting(header.headerSize...)
+        return try Packet.decode(header, body: body, format: format)
     }
 
     /// The format of the packet in front: markers and features come in a header80 and before any agreement.
