@@ -59,6 +59,7 @@ nodes_with -
 say "alice's metadata are ours, bob's are drbdmeta's"
 alice create-md r0 >"$work/create-md.out" 2>&1
 theirs "${disk_of[bob]}" create-md >"$work/create-md.out" 2>&1
+item 3 "drbdmeta dumps fresh metadata of ours"
 agree "fresh, ours" "${disk_of[alice]}"
 agree "fresh, drbdmeta's" "${disk_of[bob]}"
 alice up r0
@@ -69,6 +70,10 @@ settled
 qemu-io -f raw -c "write -q -P 7 100M 40M" -c flush "$(uri alice)"
 identical
 online=$(alice get-gi r0)
+item 42 "drbdmeta finds the device held"
+status=0
+drbdmeta - v08 "${disk_of[alice]}" internal dump-md </dev/null >"$work/held.out" 2>&1 || status=$?
+[ $status = 20 ] || fail "drbdmeta ends with $status: $(cat "$work/held.out")"
 alice down r0
 bob down r0
 for node in "${nodes[@]}"; do

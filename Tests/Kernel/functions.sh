@@ -182,6 +182,21 @@ marked_in() {
     echo $((bits * 4))
 }
 
+# left_in IMAGE TOLD FLAGS: by Debian's drbdmeta, its metadata hold the identifiers that `get-gi` told while it was in use (the
+# last bit is the role's), and begin with these flags: consistent, up to date, Primary, connected.
+left_in() {
+    local loop found i one other
+    loop=$(losetup --show -f "$1")
+    found=$(drbdmeta - v08 "$loop" internal get-gi </dev/null 2>"$work/get-gi.out") || fail "get-gi of $1: $(cat "$work/get-gi.out")"
+    losetup -d "$loop"
+    for i in 1 2 3 4; do
+        one=$(cut -d: -f$i <<<"$found") other=$(cut -d: -f$i <<<"$2")
+        [ $((16#$one & ~1)) = $((16#$other & ~1)) ] || fail "drbdmeta finds $found, and it was $2 while in use"
+    done
+    [ "$(cut -d: -f5-8 <<<"$found")" = "$3" ] || fail "drbdmeta finds $found, not the flags $3"
+    say "drbdmeta finds $found"
+}
+
 # MARK: What must be true in the end
 
 # generations NODE: current, bitmap and both history identifiers, without the bit that tells the role, and without the

@@ -25,7 +25,9 @@ pause_between() { [ "$(resyncs alice)" = "$1" ] || fail "$2: something was synch
 both_fresh "protocol C;"
 io carol "write -P 41 0 16M" flush
 say "clean: from the kernel to us"
+told=$(carol get-gi r0)
 carol down r0
+left_in "$kernel_disk" "$told" 1:1:0:0
 await 20 "alice is alone" connection_is alice WFConnection
 ours_has_it
 dave up r0
@@ -37,7 +39,9 @@ qemu-io -f raw -c "read -P 41 0 16M" "$(uri carol)" >"$work/io.out" 2>&1 || fail
 dave_io "write -P 42 4M 1M"
 
 say "clean: back to the kernel"
+told=$(dave get-gi r0)
 dave down r0
+left_in "$kernel_disk" "$told" 1:1:0:0
 await 20 "alice is alone" connection_is alice WFConnection
 kernel_has_it
 carol up r0
@@ -49,7 +53,9 @@ io carol "read -P 42 4M 1M" "read -P 41 5M 1M" || fail "the kernel does not read
 
 say "crashed: from the kernel to us"
 under_load carol 28M
+told=$(carol get-gi r0)
 power_cut
+left_in "$kernel_disk" "$told" 1:1:1:1
 kill_tree "$last"
 await 40 "alice is alone" connection_is alice WFConnection
 marked=$(marked_in "$kernel_disk")
@@ -65,7 +71,9 @@ dave primary r0
 before=$(counter alice dw)
 background load fio --name=load --ioengine=nbd "--uri=$(uri carol)" --rw=randwrite --bs=4k --iodepth=16 --size=28M --time_based --runtime=60 --randrepeat=0
 await 30 "a load on dave" written "$before"
+told=$(dave get-gi r0)
 kill_node carol
+left_in "$kernel_disk" "$told" 1:1:1:1
 kill_tree "$last"
 await 40 "alice is alone" connection_is alice WFConnection
 marked=$(marked_in "$kernel_disk")

@@ -14,6 +14,8 @@ import Testing
         return 0..<count
     }
 
+    /// Among them item 29 of `metadata.md` 10: a node dies between any two writes, and what its log and bitmap then cover is
+    /// all that differs, or its copy would not become equal to the other.
     @Test func everyRuleHolds() {
         for seed in Self.seeds {
             let scenario = Scenario(seed: seed)
