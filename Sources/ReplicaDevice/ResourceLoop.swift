@@ -183,6 +183,8 @@ package struct ResourceLoop: ~Copyable {
         settle()
         continueStopping()
         publishStatusIfDue()
+        lookAtNeighboursIfDue()
+        settle()
         flushClients()
         flushLinks()
         flushControl()
@@ -211,6 +213,7 @@ package struct ResourceLoop: ~Copyable {
         // By twos: `min` of many is an array, and this runs every turn.
         var earliest = min(core.nextDeadline?.nanoseconds ?? .max, link.nextDeadline)
         earliest = min(earliest, min(handlers.nextDeadline, status.nextDeadline))
+        earliest = min(earliest, status.looksAt)
         earliest = min(earliest, min(endsAt ?? .max, nextStopDeadline))
         guard earliest != .max else { return nil }
         let moment = monotonicNanoseconds()

@@ -8,6 +8,9 @@ package enum Event: Equatable, Sendable {
 
     // MARK: Administration
     indirect case commandReceived(CommandID, ControlCommand)
+    /// What the other resources of this node publish, where `Resource.wantsNeighbours`; also before a command that names
+    /// one of their minors.
+    case neighboursChanged([NeighbourMinor])
     /// Nobody waits for the answer of this `waitConnect` or `waitSync` any more.
     case waitAbandoned(CommandID)
     /// A handler script ended. `status` is its exit code (0...255), or nil if it could not be run or was killed.

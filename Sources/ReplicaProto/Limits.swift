@@ -18,6 +18,8 @@ package enum Limits {
     /// Writes, reads and resync blocks in flight on behalf of the peer. One slab entry each. A peer's protocol C
     /// writes are bounded by its own max-buffers; past this bound its data stream is not read any further.
     package static let peerRequests = 16_384
+    /// Disk operations in flight from which on a disk counts as congested: 7/8 of the usual queue of a Linux block device.
+    package static let congestedDiskRequests = 113
     /// Sectors of the largest read, write, or resync request: 1 MiB (DRBD_MAX_BIO_SIZE).
     package static let requestSectors: UInt32 = 2048
     /// Sectors of the largest discard: 128 MiB, 32 activity log extents.

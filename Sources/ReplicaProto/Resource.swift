@@ -34,6 +34,9 @@ package struct Resource: ~Copyable {
     var disconnectCommands: [CommandID] = []
     var promotionsRunning = 0
     var fencing: Fencing?
+    /// Minors of other resources, as far as somebody is to be synchronised after one.
+    var neighbours: [NeighbourMinor] = []
+    var dependenciesMayHaveChanged = false
 
     package init(name: String, seed: (UInt64, UInt64, UInt64, UInt64), sizes: TableSizes = TableSizes()) {
         self.name = name
@@ -54,6 +57,7 @@ package struct Resource: ~Copyable {
         swap(&self.effects, &effects)
         step(event)
         finishPutOffAttaches()
+        if dependenciesMayHaveChanged { followDependencies() }
         runRetries()
         if link.isGivenUp {
             giveUpCongestedLink()
@@ -94,6 +98,7 @@ package struct Resource: ~Copyable {
             metadataWritten(volume, error)
         case .commandReceived(let id, let command):
             commandReceived(id, command)
+        case .neighboursChanged(let found): neighboursChanged(found)
         case .waitAbandoned(let id): waiters.removeAll { $0.command == id }
         case .handlerFinished(let id, let status):
             handlerFinished(id, status)

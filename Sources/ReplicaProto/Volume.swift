@@ -102,6 +102,9 @@ struct Volume {
     var mayServe = false
     var lastExport: ExportState?
 
+    /// read-balancing round-robin.
+    var readsRemotelyNext = true
+
     // MARK: Peer
     var peerIdentifiers: GenerationIdentifiers?
     var peerFlags: UUIDFlags = []

@@ -196,6 +196,7 @@ extension ResourceLoop {
                 case .down: control.downCommands.append(id)
                 default: break
                 }
+                if command.dependsOnMinor { lookAtNeighbours() }
                 deliver(.commandReceived(id, command))
             } catch {
                 answerControl(index, CommandAnswer(code: ControlTable.invalidRequest, text: error.message))

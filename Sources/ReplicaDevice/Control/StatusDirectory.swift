@@ -6,7 +6,8 @@ import ReplicaProto
 /// fragments of all daemons that live. Written by rename, so that readers never see a part; by whoever holds the lock.
 ///
 /// A fragment is `PID START` (the daemon, and when the kernel started it, so that another process with this number is
-/// not taken for it), a line feed, and the minor's lines. It belongs to the daemon that serves the minor; others skip it
+/// not taken for it), `AFTER busy|idle|diskless` (for who is to be synchronised after it: the minor that it waits for itself,
+/// and its state), a line feed, and the minor's lines. It belongs to the daemon that serves the minor; others skip it
 /// once that daemon is dead, and leave it alone: it may be replaced at any moment.
 struct StatusDirectory: Sendable {
     enum Outcome: Equatable {
@@ -29,9 +30,49 @@ struct StatusDirectory: Sendable {
     }
 
     /// - Returns: nil, or why it did not work.
-    func publish(_ minor: UInt32, _ text: String) -> String? {
-        let own = "\(getpid()) \(StatusDirectory.startTime(of: getpid()) ?? "")\n"
-        return replace("\(fragments)/\(minor)", own + text)
+    func publish(_ minor: NeighbourMinor, _ text: String) -> String? {
+        let state = !minor.hasDisk ? "diskless" : minor.isBusy ? "busy" : "idle"
+        let own = "\(getpid()) \(StatusDirectory.startTime(of: getpid()) ?? "") \(minor.resyncAfter) \(state)\n"
+        return replace("\(fragments)/\(minor.minor)", own + text)
+    }
+
+    /// What the other daemons that live say of their minors.
+    func neighbours() -> [NeighbourMinor] {
+        livingFragments()?.compactMap { fragment in
+            guard fragment.owner[0] != String(getpid()), fragment.owner.count == 4, let after = Int(fragment.owner[2]) else {
+                return nil
+            }
+            return NeighbourMinor(
+                minor: fragment.minor, isBusy: fragment.owner[3] == "busy", hasDisk: fragment.owner[3] != "diskless",
+                resyncAfter: after)
+        }.sorted { $0.minor < $1.minor } ?? []
+    }
+
+    private struct Fragment {
+        var minor: UInt32
+        /// The words of the first line.
+        var owner: [Substring]
+        var text: Substring
+    }
+
+    /// nil: the directory can't be read.
+    private func livingFragments(without dead: pid_t? = nil) -> [Fragment]? {
+        guard let listing = opendir(fragments) else { return nil }
+        defer { closedir(listing) }
+        var found: [Fragment] = []
+        while let entry = readdir(listing) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            guard let minor = UInt32(name), let text = read("\(fragments)/\(name)"), let end = text.firstIndex(of: "\n")
+            else { continue }
+            let owner = text[..<end].split(separator: " ")
+            guard owner.count >= 2, let process = pid_t(owner[0]), process != dead,
+                StatusDirectory.startTime(of: process) == String(owner[1])
+            else { continue }
+            found.append(Fragment(minor: minor, owner: owner, text: text[text.index(after: end)...]))
+        }
+        return found
     }
 
     func withdraw(_ minor: UInt32) { unlink("\(fragments)/\(minor)") }
@@ -44,21 +85,7 @@ struct StatusDirectory: Sendable {
         defer { close(lock) }
         // Never waits: whoever holds the lock might be stopped.
         guard flock(lock, LOCK_EX | LOCK_NB) == 0 else { return .busy }
-        guard let listing = opendir(fragments) else { return .failed("\(fragments): \(SystemError.text(errno))") }
-        defer { closedir(listing) }
-        var parts: [(minor: UInt32, text: Substring)] = []
-        while let entry = readdir(listing) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            guard let minor = UInt32(name), let text = read("\(fragments)/\(name)"), let end = text.firstIndex(of: "\n")
-            else { continue }
-            let owner = text[..<end].split(separator: " ")
-            guard let process = owner.first.flatMap({ pid_t($0) }), owner.count == 2,
-                process != dead, StatusDirectory.startTime(of: process) == String(owner[1])
-            else { continue }
-            parts.append((minor, text[text.index(after: end)...]))
-        }
+        guard let parts = livingFragments(without: dead) else { return .failed("\(fragments): \(SystemError.text(errno))") }
         var text = ProcText.header(persona: persona, build: build)
         var previous: Int64 = -1
         for part in parts.sorted(by: { $0.minor < $1.minor }) {

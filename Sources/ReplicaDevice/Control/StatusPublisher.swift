@@ -11,7 +11,10 @@ struct StatusPublisher {
     var isWanted = false
     var hasMerged = false
     /// By minor.
-    var published: [(minor: UInt32, text: String)] = []
+    var published: [Published] = []
+    /// Other resources' minors, as the core knows them, and when to look again.
+    var neighbours: [NeighbourMinor] = []
+    var looksAt = UInt64.max
     var lastCheck: UInt64 = 0
     /// Events handled when the counters were last looked at.
     var lastEvents: UInt64 = 0
@@ -20,7 +23,36 @@ struct StatusPublisher {
     var hasFailed = false
 }
 
+/// A minor as the status directory shows it.
+struct Published: Equatable {
+    var note: NeighbourMinor
+    var text: String
+    var minor: UInt32 { note.minor }
+}
+
 extension ResourceLoop {
+    // MARK: Minors of other resources
+
+    /// While somebody is to be synchronised after one of them: every half second.
+    mutating func lookAtNeighboursIfDue() {
+        guard core.wantsNeighbours else {
+            status.looksAt = .max
+            return
+        }
+        guard status.looksAt == .max || now.nanoseconds >= status.looksAt else { return }
+        lookAtNeighbours()
+        status.looksAt = now.nanoseconds &+ 500_000_000
+    }
+
+    mutating func lookAtNeighbours() {
+        let found = statusDirectory.neighbours()
+        guard found != status.neighbours else { return }
+        status.neighbours = found
+        deliver(.neighboursChanged(found))
+    }
+
+    // MARK: The status file
+
     func resourceStatus() -> ResourceStatus {
         var status = ResourceStatus(
             resource: settings.resource, node: settings.node, productVersion: productVersion)
@@ -51,19 +83,21 @@ extension ResourceLoop {
         status.lastCheck = now.nanoseconds
         status.lastEvents = counters.events
         status.nextDeadline = .max
-        var fragments = core.status(at: now).map { (minor: $0.minor, text: ProcText.minor($0, persona: persona)) }
+        var fragments = core.status(at: now).compactMap { volume in
+            core.neighbour(volume.volume).map { Published(note: $0, text: ProcText.minor(volume, persona: persona)) }
+        }
         fragments.sort { $0.minor < $1.minor }
-        guard !fragments.elementsEqual(status.published, by: ==) || !status.hasMerged else { return }
+        guard fragments != status.published || !status.hasMerged else { return }
         let directory = statusDirectory
         directory.prepare()
         var problem: String?
-        var published: [(minor: UInt32, text: String)] = []
+        var published: [Published] = []
         for old in status.published where !fragments.contains(where: { $0.minor == old.minor }) {
             directory.withdraw(old.minor)
         }
         for new in fragments {
             let old = status.published.first { $0.minor == new.minor }
-            if old?.text != new.text, let error = directory.publish(new.minor, new.text) {
+            if old != new, let error = directory.publish(new.note, new.text) {
                 problem = error
                 if let old { published.append(old) }
             } else {

@@ -127,11 +127,12 @@ extension Resource {
         case .pauseSync(let number): withVolume(id, number) { core, v in core.pause(id, v) }
         case .resumeSync(let number): withVolume(id, number) { core, v in core.resume(id, v) }
         case .suspendIO(let number):
-            withVolume(id, number) { core, v in
-                core.setState(v) { $0.suspendedByUser = true }
+            withVolume(id, number) { core, _ in
+                // A resource stands still as a whole.
+                for v in core.volumes.indices { core.setState(v) { $0.suspendedByUser = true } }
                 core.answer(id, .success)
             }
-        case .resumeIO(let number): withVolume(id, number) { core, v in core.resumeIO(id, v) }
+        case .resumeIO(let number): withVolume(id, number) { core, _ in core.resumeIO(id) }
         case .verify(let number, let start, let stop):
             withVolume(id, number) { core, v in core.startVerify(id, v, start: start, stop: stop) }
         case .resize(let number, let request): withVolume(id, number) { core, v in core.resize(id, v, request) }
@@ -199,11 +200,13 @@ extension Resource {
     // MARK: Options
 
     private mutating func changeDiskOptions(_ id: CommandID, _ v: Int, _ options: DiskOptions) {
+        if let problem = dependencyProblem(v, after: options.resyncAfter) { return answer(id, CommandAnswer(code: problem)) }
         var options = options
         // The size and the log's geometry are decided at attach.
         options.size = volumes[v].diskOptions.size
         volumes[v].diskOptions = options
         volumes[v].disk?.options = options
+        dependenciesMayHaveChanged = true
         chooseWriteOrdering()
         adoptResyncOptions(v)
         if volumes[v].hasDisk, volumes[v].activityLogDisabled != !options.alUpdates, !options.alUpdates {
@@ -391,13 +394,15 @@ extension Resource {
         answer(id, .success)
     }
 
-    private mutating func resumeIO(_ id: CommandID, _ v: Int) {
-        setState(v) {
-            $0.suspendedByUser = false
-            $0.suspendedNoData = false
-            $0.suspendedFencing = false
+    private mutating func resumeIO(_ id: CommandID) {
+        for v in volumes.indices {
+            setState(v) {
+                $0.suspendedByUser = false
+                $0.suspendedNoData = false
+                $0.suspendedFencing = false
+            }
         }
-        thaw(v)
+        for v in volumes.indices { thaw(v) }
         answer(id, .success)
     }
 

@@ -4,6 +4,9 @@ extension Resource {
         guard volumes[v].state.disk == .diskless, !volumes[v].isClosing else {
             return answer(command, CommandAnswer(code: 124))
         }
+        if let problem = dependencyProblem(v, after: configuration.options.resyncAfter) {
+            return answer(command, CommandAnswer(code: problem))
+        }
         volumes[v].disk = configuration
         volumes[v].diskOptions = configuration.options
         volumes[v].attachCommand = command

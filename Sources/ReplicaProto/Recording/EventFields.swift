@@ -46,6 +46,12 @@ extension RecordWriter {
         number(image.physicalBlockSize)
         flag(image.canDiscard)
     }
+    mutating func neighbour(_ minor: NeighbourMinor) {
+        number(minor.minor)
+        flag(minor.isBusy)
+        flag(minor.hasDisk)
+        number(minor.resyncAfter)
+    }
     mutating func failure(_ failure: SocketFailure) {
         switch failure {
         case .endOfFile: word("end")
@@ -127,6 +133,12 @@ extension RecordReader {
         return DiskImage(
             dataDeviceSectors: data, metadataDeviceSectors: metadata, superblock: superblock, activityLog: log,
             bitmap: bitmap, logicalBlockSize: logical, physicalBlockSize: physical, canDiscard: canDiscard)
+    }
+    mutating func neighbour() -> NeighbourMinor? {
+        guard let minor: UInt32 = number(), let isBusy = flag(), let hasDisk = flag(), let resyncAfter: Int = number() else {
+            return nil
+        }
+        return NeighbourMinor(minor: minor, isBusy: isBusy, hasDisk: hasDisk, resyncAfter: resyncAfter)
     }
     mutating func failure() -> SocketFailure? {
         switch word() {

@@ -18,6 +18,9 @@ extension Event {
             line.word("command")
             line.number(id.value)
             line.text(command.withoutSecret.line(resource: resource))
+        case .neighboursChanged(let minors):
+            line.named("neighbours", minors.count)
+            for minor in minors { line.neighbour(minor) }
         case .waitAbandoned(let id): line.named("abandoned", id.value)
         case .handlerFinished(let id, let status):
             line.named("handler", id.value)
@@ -119,6 +122,14 @@ extension Event {
                 let command = try? ControlCommand(parsing: text, resource: resource)
             else { return nil }
             return .commandReceived(CommandID(id), command)
+        case "neighbours":
+            guard let count: Int = line.number() else { return nil }
+            var minors: [NeighbourMinor] = []
+            while minors.count < count {
+                guard let minor = line.neighbour() else { return nil }
+                minors.append(minor)
+            }
+            return .neighboursChanged(minors)
         case "abandoned": return line.number().map { .waitAbandoned(CommandID($0)) }
         case "handler":
             guard let id: UInt32 = line.number(), let status: Int32? = line.optional({ $0.number() }) else { return nil }

@@ -4,7 +4,8 @@ extension Resource {
         let v = requests[r].volume
         requests[r].stage = .running
         volumes[v].waitingCount -= 1
-        if canReadLocally(v, requests[r].range) {
+        let isLocal = canReadLocally(v, requests[r].range)
+        if isLocal, !(canReadRemotely(v) && isPeersTurn(v, requests[r].range)) {
             readLocally(r)
         } else if canReadRemotely(v) {
             readRemotely(r)

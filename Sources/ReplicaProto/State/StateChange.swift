@@ -51,6 +51,7 @@ extension Resource {
 
     private mutating func apply(_ v: Int, _ old: VolumeState, _ new: VolumeState) {
         volumes[v].state = new
+        dependenciesMayHaveChanged = true
         let text = new.description(changedFrom: old)
         if !text.isEmpty { log(.info, v, text) }
         emit(.publishStatus)
