@@ -199,11 +199,11 @@ left_in() {
 
 # MARK: What must be true in the end
 
-# generations NODE: current, bitmap and both history identifiers, without the bit that tells the role, and without the
+# generations NODE [VOLUME]: current, bitmap and both history identifiers, without the bit that tells the role, and without the
 # identifier of a disk just created, which the side that skipped its first sync does not keep in its history
 generations() {
     local fields field
-    IFS=: read -ra fields <<<"$("$1" get-gi r0)"
+    IFS=: read -ra fields <<<"$("$1" get-gi "${2:-r0}")"
     [ ${#fields[@]} -ge 6 ] || fail "get-gi on $1 says nothing useful"
     for field in "${fields[@]:0:4}"; do
         field=$(printf '%016X' $((16#$field & ~1)))

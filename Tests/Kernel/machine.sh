@@ -21,7 +21,7 @@ guest_is_up() { "$vm" ls 2>/dev/null | grep "^$machine running" >/dev/null; }
 # Without QEMU's lock on the image: our daemon takes it over while the machine is up and leaves it alone.
 boot() {
     "$vm" start "$machine" --smp "${REPLICA_JUDGE_CPUS:-1}" --mem 768 --net "$network" --modules drbd,ext4 \
-        --disk "$kernel_disk,size=$disk_size,locking=off" --share "$judge:$judge:nocache" >"$judge/boot.out" 2>&1 || {
+        --disk "$kernel_disk,size=$disk_size,locking=off" --disk "$judge/carol1.img,size=$disk_size,locking=off" --share "$judge:$judge:nocache" >"$judge/boot.out" 2>&1 || {
         cat "$judge/boot.out" >&2
         return 1
     }
