@@ -132,6 +132,12 @@ struct Volume {
     /// The peer will say once more how it sees itself after the handshake (`wire.md` 6.2); until then what we know of
     /// its disk is from before.
     var owesSecondState = false
+    /// No packet of this volume has come since our handshake packets left.
+    var heardNothing = false
+    /// The peer has no such volume: it ignores what we say of it, and until it creates one we go on alone.
+    var isLonely = false
+    /// The current identifier when we introduced the volume.
+    var toldIdentifier: UInt64 = 0
     /// Our P_STATE of the handshake is out.
     var sentHandshake = false
 
@@ -175,6 +181,8 @@ struct Volume {
     }
 
     var hasDisk: Bool { state.disk.isUsable }
+    /// The peer knows our state and has not told its own.
+    var isInHandshake: Bool { sentHandshake && state.connection == .wfReportParams && !isLonely }
     var isSuspended: Bool { state.suspendedByUser || state.suspendedNoData || state.suspendedFencing }
 }
 

@@ -286,6 +286,7 @@ extension Resource {
         let shown = link.afterCleanup == .standAlone ? ConnectionState.disconnecting : state
         for v in volumes.indices {
             volumes[v].sentHandshake = false
+            volumes[v].isLonely = false
             setState(v) { $0.connection = shown }
         }
         dropPeerRequests()

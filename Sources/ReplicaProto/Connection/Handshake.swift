@@ -162,7 +162,9 @@ extension Resource {
         volumes[v].peerIdentifiers = nil
         volumes[v].discardMyData = link.discardMyData
         volumes[v].sentHandshake = true
+        volumes[v].heardNothing = true
         rotateBeforeComparison(v)
+        volumes[v].toldIdentifier = volumes[v].identifiers.current
         sendSyncParameters(v)
         sendSizes(v, askForReply: false)
         sendUUIDs(v)

@@ -24,6 +24,17 @@ extension Resource {
             case .verifyEnds: verifyAcksProcessed(action.volume)
             }
         }
+        findLonelyVolumes()
+    }
+
+    /// Volumes of which the peer has said nothing long after it answered for others: it does not have them.
+    private mutating func findLonelyVolumes() {
+        guard link.phase == .established, now.since(link.establishedAt) > .seconds(2) else { return }
+        for v in volumes.indices where volumes[v].isInHandshake && volumes[v].heardNothing {
+            log(.warning, v, "the peer has no such volume")
+            volumes[v].isLonely = true
+            retryLater(v)
+        }
     }
 
     mutating func pingDue() {

@@ -79,6 +79,11 @@ extension Resource {
             if let payload { emit(.releaseBuffer(payload)) }
             return connectionFailedInAuthentication()
         }
+        volumes[v].heardNothing = false
+        if volumes[v].isLonely, !meetsLonely(v) {
+            if let payload { emit(.releaseBuffer(payload)) }
+            return
+        }
         switch packet {
         case .data(let head): peerWriteReceived(v, head, payload)
         case .trim(let head):
@@ -133,6 +138,24 @@ extension Resource {
     private mutating func connectionFailedInAuthentication() {
         log(.error, nil, "Authentication of peer failed: expected AuthChallenge packet")
         connectionFailed(.disconnecting)
+    }
+
+    /// The peer has this volume, after all: it is new there, and what we said of ours went to deaf ears, or it was only slow.
+    /// False if what we said has become wrong meanwhile: should the peer have heard it, both would compare different things.
+    private mutating func meetsLonely(_ v: Int) -> Bool {
+        guard volumes[v].state.connection == .wfReportParams else {
+            volumes[v].isLonely = false
+            return true
+        }
+        if volumes[v].identifiers.current & ~1 != volumes[v].toldIdentifier & ~1 {
+            log(.info, v, "the peer has the volume now: connecting again")
+            connectionFailed(.networkFailure)
+            return false
+        }
+        volumes[v].isLonely = false
+        sendVolumeParameters(v)
+        volumes[v].heardNothing = false
+        return true
     }
 
     /// P_OUT_OF_SYNC

@@ -102,7 +102,7 @@ extension Resource {
             answer(id, .success)
         case .primary(let number, let force):
             withVolume(id, number) { core, v in
-                if core.volumes[v].sentHandshake, core.volumes[v].state.connection == .wfReportParams,
+                if core.volumes[v].isInHandshake,
                     core.tryAgain(id, command, until: until)
                 {
                     return
@@ -167,7 +167,10 @@ extension Resource {
         if let other = volumes.indices.first(where: { $0 != position }), link.phase != .standAlone {
             let shared = volumes[other].state.connection
             volumes[position].state.connection = shared.isConnected ? .wfReportParams : shared
-            if link.phase == .established || link.phase == .parameters { sendVolumeParameters(position) }
+            if link.phase == .established || link.phase == .parameters {
+                sendVolumeParameters(position)
+                volumes[position].isLonely = link.phase == .established
+            }
         }
         emit(.publishStatus)
         answer(id, .success)

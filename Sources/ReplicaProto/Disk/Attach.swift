@@ -162,7 +162,7 @@ extension Resource {
     /// Bitmap and log are as they should be: the disk gets its state.
     mutating func finishAttach(_ v: Int) {
         guard volumes[v].state.disk == .attaching else { return }
-        if isInHandshake(v) {
+        if volumes[v].isInHandshake {
             volumes[v].attachIsPutOff = true
             return
         }
@@ -208,14 +208,10 @@ extension Resource {
 
     /// Attaches that were ready in the middle of a handshake, which must not see the disk appear.
     mutating func finishPutOffAttaches() {
-        for v in volumes.indices where volumes[v].attachIsPutOff && !isInHandshake(v) {
+        for v in volumes.indices where volumes[v].attachIsPutOff && !volumes[v].isInHandshake {
             volumes[v].attachIsPutOff = false
             finishAttach(v)
         }
-    }
-
-    private func isInHandshake(_ v: Int) -> Bool {
-        volumes[v].sentHandshake && volumes[v].state.connection == .wfReportParams
     }
 
     // MARK: Detach

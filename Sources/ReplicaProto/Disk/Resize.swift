@@ -50,7 +50,7 @@ extension Resource {
         if request.assumeClean, state.connection.isConnected, link.version < 93 { return 153 }
         if !state.disk.isUsable { return 138 }
         // In the middle of a handshake the peer has been told a size that must not change.
-        if volumes[v].sentHandshake, state.connection == .wfReportParams { return StateChangeResult.inTransientState.rawValue }
+        if volumes[v].isInHandshake { return StateChangeResult.inTransientState.rawValue }
         return nil
     }
 

@@ -101,7 +101,7 @@ extension Resource {
         switch volumes[v].state.connection {
         case .wfBitMapT, .wfSyncUUID, .startingSyncT, .startingSyncS: return false
         case .wfBitMapS: return link.version >= 96
-        case .wfReportParams: return false
+        case .wfReportParams: return volumes[v].isLonely
         default: return true
         }
     }

@@ -13,7 +13,7 @@ extension Resource {
             exposedMatchesCurrent: !volume.ownDiskIsBehind
                 && (volume.exposedIdentifier == 0
                     || volume.exposedIdentifier & ~1 == volume.identifiers.current & ~1),
-            handshakeRunning: volume.sentHandshake && volume.state.connection == .wfReportParams,
+            handshakeRunning: volume.isInHandshake,
             peerPrimaryOnOtherVolume: otherPrimary)
     }
 

@@ -170,7 +170,7 @@ import Testing
             pair.cut()
             _ = pair.a.write(4096, 55)
             let marked = pair.a.status.outOfSyncBits
-            let (oldSuperblock, oldRing, oldBitmap, oldLayout) = (pair.a.superblock, pair.a.ring, pair.a.bitmap, pair.a.layout)
+            let old = pair.a.disks[0]
             pair.a.changeCapacity(to: 131_072)
             pair.a.holdsMetadata = true
             _ = pair.a.command(resize(ResizeRequest(assumePeerHasSpace: true)))
@@ -183,8 +183,7 @@ import Testing
             let ended = pair.a.held.isEmpty
             // Between `moveMetadata` and the first write at the new place the old one is all there is.
             if (try? Superblock(decoding: pair.a.superblock)) == nil {
-                (pair.a.superblock, pair.a.ring, pair.a.bitmap, pair.a.layout) = (oldSuperblock, oldRing, oldBitmap, oldLayout)
-                pair.a.deviceSectors = 65_536
+                pair.a.disks[0] = old
             }
             pair.a.holdsMetadata = false
             pair.a.held = []

@@ -197,9 +197,10 @@ extension TestNode {
         return node
     }
     func rewriteSuperblock(_ change: (inout Superblock) -> Void) {
-        var block = try! Superblock(decoding: superblock)
-        change(&block)
-        superblock = block.encoded()
+        // The change may look at the disk.
+        var disk = disks[0]
+        disk.rewriteSuperblock(change)
+        disks[0].superblock = disk.superblock
     }
     var writtenSuperblock: Superblock { try! Superblock(decoding: superblock) }
     /// Set bits of the bitmap on disk.

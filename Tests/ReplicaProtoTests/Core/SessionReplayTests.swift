@@ -15,7 +15,7 @@ import Testing
         "md-indexed", "no-data", "no-flushes", "options-online", "outdate", "partial-resync", "partial-resync-controller",
         "partial-resync-plain", "resize", "roles", "sb-1pri-secondary", "sb-least-changes", "sb-younger", "sb-zero-changes",
         "secondary-restart", "size-mismatch", "split-brain", "split-brain-primaries", "suspend-io", "thin-resync",
-        "two-primaries", "two-primaries-overlap", "unrelated", "verify-crc32c", "verify-sha1", "writes-a", "writes-b",
+        "two-primaries", "two-primaries-overlap", "two-volumes", "unrelated", "verify-crc32c", "verify-sha1", "writes-a", "writes-b",
         "writes-c",
     ]
 
@@ -35,7 +35,9 @@ import Testing
     @Test("our core in the place of a kernel", arguments: sessions, ["alice", "bob"])
     func replaces(session: String, node: String) throws {
         if (Self.paced + Self.crossing + Self.deviating).contains("\(session) as \(node)") { return }
-        for connection in try SessionReplay.connections(of: session) {
+        let connections = try SessionReplay.connections(of: session)
+        #expect(!connections.isEmpty)
+        for connection in connections {
             var replay = try SessionReplay(session, connection, as: node)
             try replay.run()
         }
@@ -65,13 +67,13 @@ struct SessionReplay {
     private var heard: Set<Int> = []
     private var options = NetOptions()
     /// Said by the kernel, not yet by us: a new generation that ours begins one message later.
-    private var owed: [(packet: Packet, stream: StreamKind, index: Int)] = []
+    private var owed: [Int] = []
     private let onIOError: OnIOError
     /// Requests of our resync that are to be answered.
     private var asked: [BlockRequest] = []
     private var isBudgeted: Bool { SessionReplayTests.budgeted.contains(label) }
     /// What our core has said and the recording has not yet.
-    private var said: [StreamKind: [Packet]] = [.data: [], .meta: []]
+    private var said: [StreamKind: [(volume: VolumeNumber, packet: Packet)]] = [.data: [], .meta: []]
 
     static func connections(of session: String) throws -> [Connection] {
         var found: [Connection] = []
@@ -101,79 +103,93 @@ struct SessionReplay {
         messages = connection.messages
         label = "\(session) as \(me)"
         packets = try messages.map { try WireTest.decode($0.bytes, stream: $0.stream, format: $0.format)!.packet }
-        var uuids: [String: UUIDsPacket] = [:]
-        var states: [String: VolumeState] = [:]
-        var sizes: [String: SizesPacket] = [:]
-        var parameters: ProtocolParameters?
-        for (message, packet) in zip(messages, packets) {
+        onIOError = session == "io-error-pass-on" || session == "io-error-read" ? .passOn : .detach
+        var discards = false
+        if packets.contains(where: { if case .bitmap(let bytes) = $0 { !bytes.isEmpty } else { false } }) { options.useRLE = false }
+        for (message, packet) in zip(messages, packets).reversed() where message.sender == me {
             switch packet {
-            case .protocolParameters(let found) where message.sender == me: parameters = found
-            case .sizes(let found) where sizes[message.sender] == nil: sizes[message.sender] = found
-            case .uuids(let found) where uuids[message.sender] == nil && states[message.sender] == nil:
-                uuids[message.sender] = found
-            case .state(let word) where states[message.sender] == nil: states[message.sender] = VolumeState(word: word)
+            case .protocolParameters(let found):
+                options.replicationProtocol = ReplicationProtocol(rawValue: UInt8(found.replicationProtocol))!
+                options.afterSplitBrain0Primaries = SplitBrainPolicyValue(rawValue: found.afterSplitBrain0Primaries)!
+                options.afterSplitBrain1Primary = SplitBrainPolicyValue(rawValue: found.afterSplitBrain1Primary)!
+                options.afterSplitBrain2Primaries = SplitBrainPolicyValue(rawValue: found.afterSplitBrain2Primaries)!
+                options.allowTwoPrimaries = found.twoPrimaries != 0
+                options.dataIntegrityAlgorithm = found.integrityAlgorithm
+            case .syncParameters(let found):
+                options.verifyAlgorithm = found.verifyAlgorithm
+                options.checksumAlgorithm = found.checksumAlgorithm
             default: break
             }
         }
-        let own = states[me]!
-        onIOError = session == "io-error-pass-on" || session == "io-error-read" ? .passOn : .detach
-        if packets.contains(where: { if case .bitmap(let bytes) = $0 { !bytes.isEmpty } else { false } }) { options.useRLE = false }
-        if let parameters {
-            options.replicationProtocol = ReplicationProtocol(rawValue: UInt8(parameters.replicationProtocol))!
-            options.afterSplitBrain0Primaries = SplitBrainPolicyValue(rawValue: parameters.afterSplitBrain0Primaries)!
-            options.afterSplitBrain1Primary = SplitBrainPolicyValue(rawValue: parameters.afterSplitBrain1Primary)!
-            options.afterSplitBrain2Primaries = SplitBrainPolicyValue(rawValue: parameters.afterSplitBrain2Primaries)!
-            options.allowTwoPrimaries = parameters.twoPrimaries != 0
-            options.dataIntegrityAlgorithm = parameters.integrityAlgorithm
-        }
-        for (message, packet) in zip(messages, packets) where message.sender == me {
-            guard case .syncParameters(let found) = packet else { continue }
-            options.verifyAlgorithm = found.verifyAlgorithm
-            options.checksumAlgorithm = found.checksumAlgorithm
-            break
-        }
-        // A disk as the kernel had it: 8 MiB, internal metadata, in the state that it reported.
         node = TestNode(me, seed: 5, sectors: 17_000)
-        var usable: UInt64 = 0
-        for (message, packet) in zip(messages, packets) where message.sender == me {
-            if case .sizes(let found) = packet, usable == 0 || session != "resize" { usable = max(usable, found.diskSize) }
+        while node.disks.count <= messages.map(\.volume).max()! { node.addVolume(sectors: 17_000, seed: 6) }
+        for volume in node.disks.indices {
+            let first = FirstWords(zip(messages, packets).lazy.filter { $0.0.volume == volume && $0.0.sender == me }.map(\.1))
+            try Self.prepare(node, volume, first, session, connection, packets, onIOError)
+            if first.uuids?.flags.contains(.discardMyData) ?? false { discards = true }
         }
-        if usable > 0 {
-            while node.layout.usableSectors != usable {
-                let missing = Int64(usable) - Int64(node.layout.usableSectors)
-                node.resize(to: UInt64(Int64(node.deviceSectors) + missing))
+        _ = node.connect(options, discardMyData: discards)
+        peer = ScriptedPeer(node, nodeIsResolver: connection.metaInitiator != me)
+    }
+
+    /// What a kernel said of a volume when the connection began.
+    private struct FirstWords {
+        var uuids: UUIDsPacket?
+        var state: VolumeState?
+        var sizes: SizesPacket?
+        /// Of the disk; first and largest.
+        var firstUsable: UInt64 = 0
+        var mostUsable: UInt64 = 0
+
+        init(_ packets: some Sequence<Packet>) {
+            for packet in packets {
+                switch packet {
+                case .sizes(let found):
+                    sizes = sizes ?? found
+                    if firstUsable == 0 { firstUsable = found.diskSize }
+                    mostUsable = max(mostUsable, found.diskSize)
+                case .uuids(let found) where state == nil: uuids = uuids ?? found
+                case .state(let word): state = state ?? VolumeState(word: word)
+                default: break
+                }
             }
         }
-        if own.disk.hasMetadata, let set = uuids[me] {
+    }
+
+    /// A disk as the kernel had it: internal metadata, in the state that it reported.
+    private static func prepare(
+        _ node: TestNode, _ volume: Int, _ first: FirstWords, _ session: String, _ connection: Connection, _ packets: [Packet],
+        _ onIOError: OnIOError
+    ) throws {
+        let own = first.state!
+        let usable = session == "resize" ? first.firstUsable : first.mostUsable
+        if usable > 0 { node.disks[volume] = TestDisk(usableSectors: usable, seed: 1) }
+        if own.disk.hasMetadata, let set = first.uuids {
             var flags: MetadataFlags = []
             if own.disk > .inconsistent { flags.insert(.consistent) }
             if own.disk > .unknown { flags.insert(.wasUpToDate) }
             if own.peerDisk == .inconsistent || own.peerDisk == .outdated { flags.insert(.peerOutdated) }
             if set.flags.contains(.crashedPrimary) { flags.insert(.crashedPrimary) }
-            let agreed = sizes[me]?.currentSize ?? usable
-            node.rewriteSuperblock {
+            let agreed = first.sizes?.currentSize ?? usable
+            node.disks[volume].rewriteSuperblock {
                 $0.identifiers = set.identifiers
                 $0.flags = flags
                 $0.lastAgreedSectors = agreed
             }
-            try Self.writeBitmap(to: node, sectors: agreed, weight: set.dirtyBits, of: me, connection, packets)
-            _ = node.attach(Self.diskOptions(session, onIOError))
-            #expect(node.state.disk == own.disk, "\(label)")
+            try writeBitmap(to: node, volume, sectors: agreed, weight: set.dirtyBits, connection, packets)
+            _ = node.attach(diskOptions(session, onIOError), VolumeNumber(UInt16(volume)))
+            #expect(node.state(of: volume).disk == own.disk, "\(session) as \(node.name)")
         }
         // What the kernel remembered of its earlier life.
-        let device = sizes[me]?.currentSize ?? 0
-        if !own.disk.hasMetadata { node.core.volumes[0].sectors = device }
-        node.core.setState(0) {
+        if !own.disk.hasMetadata { node.core.volumes[volume].sectors = first.sizes?.currentSize ?? 0 }
+        node.core.setState(volume) {
             $0.role = own.role
             $0.peerDisk = own.peerDisk
         }
-        if let set = uuids[me] {
-            node.core.volumes[0].identifiers = set.identifiers
-            node.core.volumes[0].exposedIdentifier = set.identifiers.current
+        if let set = first.uuids {
+            node.core.volumes[volume].identifiers = set.identifiers
+            node.core.volumes[volume].exposedIdentifier = set.identifiers.current
         }
-        let discards = uuids[me]?.flags.contains(.discardMyData) ?? false
-        _ = node.connect(options, discardMyData: discards)
-        peer = ScriptedPeer(node, nodeIsResolver: connection.metaInitiator != me)
     }
 
     private static func diskOptions(_ session: String, _ onIOError: OnIOError) -> DiskOptions {
@@ -188,14 +204,14 @@ struct SessionReplay {
     /// Puts the bits on disk that a node had: those that it sent later, without what it had from the other one, and
     /// as many as it told.
     private static func writeBitmap(
-        to node: TestNode, sectors: UInt64, weight: UInt64, of me: String, _ connection: Connection, _ packets: [Packet]
+        to node: TestNode, _ volume: Int, sectors: UInt64, weight: UInt64, _ connection: Connection, _ packets: [Packet]
     ) throws {
         let bits = DirtyBitmap.bits(forDeviceSectors: sectors)
         var own = DirtyBitmap(bits: bits)
         var other = DirtyBitmap(bits: bits)
-        if weight == bits { own.setAll() } else { try readBitmap(connection, packets, into: &own) { $0 == me } }
+        if weight == bits { own.setAll() } else { try readBitmap(connection, packets, into: &own) { $0.sender == node.name && $0.volume == volume } }
         if own.weight > weight {
-            try readBitmap(connection, packets, into: &other) { $0 != me }
+            try readBitmap(connection, packets, into: &other) { $0.sender != node.name && $0.volume == volume }
             for block in 0..<bits where own.weight > weight && other.isSet(BitmapBlock(block)) {
                 _ = own.clearInSync(SectorRange(block * 8, 8), deviceSectors: sectors)
             }
@@ -206,16 +222,16 @@ struct SessionReplay {
             _ = own.setRun(from: BitmapBlock(block), count: 1)
         }
         for block in 0..<bits where own.isSet(BitmapBlock(block)) {
-            node.bitmap[Int(block / 8)] |= 1 << UInt8(block % 8)
+            node.disks[volume].bitmap[Int(block / 8)] |= 1 << UInt8(block % 8)
         }
     }
 
-    /// The first bitmap that a node sent.
+    /// The first bitmap in such messages.
     private static func readBitmap(
-        _ connection: Connection, _ packets: [Packet], into bitmap: inout DirtyBitmap, where isSender: (String) -> Bool
+        _ connection: Connection, _ packets: [Packet], into bitmap: inout DirtyBitmap, where isWanted: (RecordedMessage) -> Bool
     ) throws {
         var receiver = BitmapReceiver()
-        for (message, packet) in zip(connection.messages, packets) where isSender(message.sender) {
+        for (message, packet) in zip(connection.messages, packets) where isWanted(message) {
             switch packet {
             case .bitmap(let bytes): _ = try receiver.receivePlain(bytes, into: &bitmap, maximumBytes: 4080)
             case .compressedBitmap(let bytes): _ = try receiver.receiveCompressed(bytes, into: &bitmap, maximumBytes: 4080)
@@ -227,24 +243,25 @@ struct SessionReplay {
 
     /// A disk that the kernel had used before the connection began, and attaches in the middle of it.
     private func prepareDisk(_ index: Int) {
-        let isFresh = node.writtenSuperblock.identifiers.current == GenerationIdentifiers.justCreated
-        for later in packets.indices[index...] where messages[later].sender == me {
+        let volume = messages[index].position
+        let isFresh = (try! Superblock(decoding: node.disks[volume].superblock)).identifiers.current == GenerationIdentifiers.justCreated
+        for later in packets.indices[index...] where messages[later].sender == me && messages[later].position == volume {
             guard case .uuids(let set) = packets[later] else { continue }
-            let sectors = node.layout.usableSectors
+            let sectors = node.disks[volume].layout.usableSectors
             if !isFresh {
                 // A kernel that detaches leaves its log as it is, and is a crashed Primary when it attaches again.
                 guard set.flags.contains(.crashedPrimary) else { return }
-                node.rewriteSuperblock { $0.flags.insert(.crashedPrimary) }
-                for block in 0..<Int(set.dirtyBits) { node.bitmap[block / 8] |= 1 << UInt8(block % 8) }
+                node.disks[volume].rewriteSuperblock { $0.flags.insert(.crashedPrimary) }
+                for block in 0..<Int(set.dirtyBits) { node.disks[volume].bitmap[block / 8] |= 1 << UInt8(block % 8) }
                 return
             }
-            node.rewriteSuperblock {
+            node.disks[volume].rewriteSuperblock {
                 $0.identifiers = set.identifiers
                 $0.flags = [.consistent, .wasUpToDate]
                 if set.flags.contains(.crashedPrimary) { $0.flags.insert(.crashedPrimary) }
                 $0.lastAgreedSectors = sectors
             }
-            for block in 0..<Int(set.dirtyBits) { node.bitmap[block / 8] |= 1 << UInt8(block % 8) }
+            for block in 0..<Int(set.dirtyBits) { node.disks[volume].bitmap[block / 8] |= 1 << UInt8(block % 8) }
             return
         }
     }
@@ -281,7 +298,7 @@ struct SessionReplay {
             }
             collect()
             var left = owed
-            left.removeAll { take($0.packet, $0.stream) }
+            left.removeAll { take(packets[$0], messages[$0]) }
             owed = left
             if !node.core.link.isUsable { break }
         }
@@ -289,9 +306,9 @@ struct SessionReplay {
             #expect(owed.isEmpty, "\(label): \(owed)")
             for (stream, rest) in said {
                 // Whether the new identifiers of a Primary whose peer takes its leave still go out is a race.
-                let unexpected = rest.filter {
-                    if case .uuids = $0, node.state.connection == .tearDown { return false }
-                    return !$0.mayBeOvertaken
+                let unexpected = rest.filter { _, packet in
+                    if case .uuids = packet, node.state.connection == .tearDown { return false }
+                    return !packet.mayBeOvertaken
                 }
                 #expect(unexpected.isEmpty, "\(label): \(stream) \(unexpected)")
             }
@@ -322,7 +339,7 @@ struct SessionReplay {
             if node.core.requests[r].isRunningWrite, node.core.requests[r].range.overlaps(theirs.range) { return }
             r = node.core.requests[r].next
         }
-        if isOverruled(theirs, after: index, by: me) || isOverruled(ours, after: own, by: nil) { submit(packets[own]) }
+        if isOverruled(theirs, after: index, by: me) || isOverruled(ours, after: own, by: nil) { submit(own) }
     }
 
     /// Whether the next answer to a write is a verdict, given by this node (nil: by the other one).
@@ -342,11 +359,7 @@ struct SessionReplay {
     private func growDisk(_ index: Int) {
         for later in packets.indices[index...] where messages[later].sender == me {
             guard case .sizes(let sizes) = packets[later] else { continue }
-            var sectors = node.deviceSectors
-            while let layout = try? MetadataLayout(.internal, deviceSectors: sectors), layout.usableSectors != sizes.diskSize {
-                sectors = UInt64(Int64(sectors) + Int64(sizes.diskSize) - Int64(layout.usableSectors))
-            }
-            return node.changeCapacity(to: sectors)
+            return node.changeCapacity(to: TestDisk.deviceSectors(forUsable: sizes.diskSize, from: node.deviceSectors))
         }
     }
 
@@ -370,7 +383,7 @@ struct SessionReplay {
         case .dataRequest(let request): written = (request.blockID, request.sector)
         default: return false
         }
-        for later in packets.indices where later > index && messages[later].sender == me {
+        for later in packets.indices where later > index && messages[later].sender == me && messages[later].volume == messages[index].volume {
             switch packets[later] {
             case .negativeAck(let ack) where (ack.blockID, ack.sector) == written: return node.state.disk.isUsable
             case .negativeDataReply(let ack) where (ack.blockID, ack.sector) == written: return node.state.disk == .upToDate
@@ -422,7 +435,7 @@ struct SessionReplay {
             case .ping, .pingAck, .unplugRemote: continue
             case .resyncDataRequest(let request) where isBudgeted: asked.append(request)
             case .resyncWriteAck where isBudgeted: continue
-            default: said[message.stream]!.append(message.packet)
+            default: said[message.stream]!.append((message.volume, message.packet))
             }
         }
     }
@@ -445,41 +458,44 @@ struct SessionReplay {
         default: break
         }
         collect()
-        if take(packet, message.stream) { return true }
+        if take(packet, message) { return true }
         provoke(packet, index)
         for _ in 0..<40 {
             collect()
-            if take(packet, message.stream) { return true }
+            if take(packet, message) { return true }
             // A ping of ours may be what the rest waits for; its answer comes later in the recording.
             peer.ack(.pingAck)
             peer.pass(.milliseconds(100))
         }
-        if case .uuids = packet, node.state.connection.isConnected {
-            owed.append((packet, message.stream, index))
+        if case .uuids = packet, node.state(of: message.position).connection.isConnected {
+            owed.append(index)
             return true
         }
         Issue.record(
             """
             \(label): message \(index) \(message.name) \(message.text)
-            we said: \(said[message.stream]!.prefix(3)) in \(node.state.summary)
+            we said: \(said[message.stream]!.prefix(3).map(\.packet)) in \(node.state(of: message.position).summary)
             \(node.logs.suffix(6).joined(separator: "\n"))
             """)
         return false
     }
 
-    /// Takes the first thing said on a stream if it is of the same kind and means the same.
-    private mutating func take(_ packet: Packet, _ stream: StreamKind) -> Bool {
+    /// Takes the first thing said of a volume on a stream if it is of the same kind and means the same.
+    private mutating func take(_ packet: Packet, _ message: RecordedMessage) -> Bool {
         let format = WireTest.format101
+        let words = said[message.stream]!
         // Bitmaps are compared by their end; acks and requests of a resync come in any order.
-        guard let position = said[stream]!.firstIndex(where: { $0.command(in: format) == packet.command(in: format) && isSame($0, packet) })
+        guard
+            let position = words.firstIndex(where: {
+                $0.volume.value == message.volume && $0.packet.command(in: format) == packet.command(in: format) && isSame($0.packet, packet)
+            })
         else { return false }
-        if position > 0, !packet.mayBeOvertaken {
+        let earlier = words[..<position].filter { $0.volume.value == message.volume }
+        if !earlier.isEmpty, !packet.mayBeOvertaken {
             // The kernel sends a barrier when it has something to send behind it; ours goes at once.
-            guard case .state = packet, said[stream]![..<position].allSatisfy({ if case .barrier = $0 { true } else { false } })
-            else { return false }
+            guard case .state = packet, earlier.allSatisfy({ if case .barrier = $0.packet { true } else { false } }) else { return false }
         }
-        let ours = said[stream]!.remove(at: position)
-        learn(ours, packet)
+        learn(said[message.stream]!.remove(at: position).packet, packet)
         return true
     }
 
@@ -579,15 +595,16 @@ struct SessionReplay {
         }
     }
 
-    private func submit(_ packet: Packet) {
-        switch packet {
+    private func submit(_ index: Int) {
+        let volume = VolumeNumber(messages[index].volume)
+        switch packets[index] {
         case .data(let head):
-            let id = node.write(head.sector.value, 1, count: head.range.count, fua: head.flags.contains(.fua))
+            let id = node.write(head.sector.value, 1, count: head.range.count, fua: head.flags.contains(.fua), on: volume)
             if node.replies[id]?.error != nil { Issue.record("\(label): write refused in \(node.state.summary)") }
-        case .trim(let head): _ = node.discard(head.sector.value, count: head.range.count, .trim)
+        case .trim(let head): _ = node.discard(head.sector.value, count: head.range.count, .trim, on: volume)
         case .zeroes(let head):
             let kind: DiscardKind = head.flags.contains(.discard) ? .zeroMayUnmap : .zeroNoUnmap
-            _ = node.discard(head.sector.value, count: head.range.count, kind)
+            _ = node.discard(head.sector.value, count: head.range.count, kind, on: volume)
         default: break
         }
     }
@@ -607,7 +624,8 @@ struct SessionReplay {
 
     /// Does what the administrator or a client of the replaced kernel must have done.
     private mutating func provoke(_ packet: Packet, _ index: Int) {
-        let volume = VolumeNumber(0)
+        let v = messages[index].position
+        let volume = VolumeNumber(UInt16(v))
         switch packet {
         case .stateChangeRequest(let request):
             switch (request.mask, request.value) {
@@ -634,11 +652,11 @@ struct SessionReplay {
             node.holdsDisk = true
             for later in packets.indices[index...] where messages[later].sender == me {
                 if case .barrier = packets[later] { break }
-                submit(packets[later])
+                submit(later)
             }
             node.releaseHeld()
-        case .outOfSync(let area): _ = node.write(area.sector.value, 1, count: area.range.count)
-        case .dataRequest(let request): _ = node.read(request.sector.value, count: request.range.count)
+        case .outOfSync(let area): _ = node.write(area.sector.value, 1, count: area.range.count, on: volume)
+        case .dataRequest(let request): _ = node.read(request.sector.value, count: request.range.count, on: volume)
         case .barrier: _ = node.flush()
         case .uuids(let set) where set.flags.contains(.skipInitialSync):
             _ = node.command(.newCurrentUUID(volume, clearBitmap: true))
@@ -653,21 +671,26 @@ struct SessionReplay {
                 if let later = packets.indices[index...].first(where: { if case .outOfSync = packets[$0] { true } else { false } }),
                     case .outOfSync(let area) = packets[later]
                 {
-                    _ = node.write(area.sector.value, 1, count: area.range.count)
+                    _ = node.write(area.sector.value, 1, count: area.range.count, on: volume)
                 }
             }
-            if wanted.role == .secondary, node.state.role == .primary { _ = node.command(.secondary(volume)) }
-            if wanted.pausedByUser, !node.state.pausedByUser { _ = node.command(.pauseSync(volume)) }
-            if !wanted.pausedByUser, node.state.pausedByUser { _ = node.command(.resumeSync(volume)) }
-            if wanted.disk == .failed, node.state.disk.isUsable { _ = node.command(.detach(volume, force: true)) }
+            if wanted.role == .secondary, node.state(of: v).role == .primary { _ = node.command(.secondary(volume)) }
+            if wanted.pausedByUser, !node.state(of: v).pausedByUser { _ = node.command(.pauseSync(volume)) }
+            if !wanted.pausedByUser, node.state(of: v).pausedByUser { _ = node.command(.resumeSync(volume)) }
+            if wanted.disk == .failed, node.state(of: v).disk.isUsable { _ = node.command(.detach(volume, force: true)) }
         case .sizes:
-            guard node.state.disk == .diskless else { return }
+            guard node.state(of: v).disk == .diskless else { return }
             prepareDisk(index)
-            _ = node.attach(Self.diskOptions(label.components(separatedBy: " ")[0], onIOError))
-        case .syncParameters: _ = node.command(.diskOptions(volume, node.core.volumes[0].diskOptions))
+            _ = node.attach(Self.diskOptions(label.components(separatedBy: " ")[0], onIOError), volume)
+        case .syncParameters: _ = node.command(.diskOptions(volume, node.core.volumes[v].diskOptions))
         default: break
         }
     }
+}
+
+extension RecordedMessage {
+    /// Of its volume, among those of a session.
+    fileprivate var position: Int { Int(volume) }
 }
 
 extension Packet {
@@ -680,18 +703,5 @@ extension Packet {
             true
         default: false
         }
-    }
-}
-
-extension TestNode {
-    /// Another disk of this size with fresh metadata.
-    func resize(to sectors: UInt64) {
-        deviceSectors = sectors
-        layout = try! MetadataLayout(.internal, deviceSectors: sectors)
-        data = Array(repeating: 0, count: Int(layout.usableSectors))
-        superblock = layout.freshSuperblock(deviceUUID: 1).encoded()
-        ring = []
-        for _ in 0..<layout.geometry.blocks { ring += ActivityLogTransaction.initialisedBlock() }
-        bitmap = Array(repeating: 0, count: Int(layout.bitmapSectors * 512))
     }
 }

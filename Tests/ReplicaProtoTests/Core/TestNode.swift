@@ -10,14 +10,29 @@ final class TestNode {
     var queue = EffectQueue()
 
     // MARK: What the outside holds
-    var data: [UInt64]
-    var superblock: [UInt8]
-    var ring: [UInt8]
-    var bitmap: [UInt8]
-    var layout: MetadataLayout
+    /// One per volume.
+    var disks: [TestDisk]
     var buffers: [UInt32: [UInt64]] = [:]
     var nextBuffer: UInt32 = 1
-    var deviceSectors: UInt64
+    // Those of volume 0.
+    var data: [UInt64] {
+        get { disks[0].data }
+        _modify { yield &disks[0].data }
+    }
+    var superblock: [UInt8] {
+        get { disks[0].superblock }
+        _modify { yield &disks[0].superblock }
+    }
+    var bitmap: [UInt8] {
+        get { disks[0].bitmap }
+        _modify { yield &disks[0].bitmap }
+    }
+    var ring: [UInt8] {
+        get { disks[0].ring }
+        _modify { yield &disks[0].ring }
+    }
+    var layout: MetadataLayout { disks[0].layout }
+    var deviceSectors: UInt64 { disks[0].deviceSectors }
 
     // MARK: What happened
     /// Packets in the order of sending, by stream.
@@ -57,13 +72,7 @@ final class TestNode {
     init(_ name: String, seed: UInt64, sectors: UInt64 = 65_536, create: Bool = true) {
         self.name = name
         core = Resource(name: "r0", seed: (seed, 2, 3, 4))
-        deviceSectors = sectors
-        layout = try! MetadataLayout(.internal, deviceSectors: sectors)
-        data = Array(repeating: 0, count: Int(layout.usableSectors))
-        superblock = layout.freshSuperblock(deviceUUID: seed).encoded()
-        ring = []
-        for _ in 0..<layout.geometry.blocks { ring += ActivityLogTransaction.initialisedBlock() }
-        bitmap = Array(repeating: 0, count: Int(layout.bitmapSectors * 512))
+        disks = [TestDisk(sectors: sectors, seed: seed)]
         commandCount = 0
         _ = command(.newMinor(VolumeNumber(0), minor: 0))
     }
@@ -76,7 +85,14 @@ final class TestNode {
         held = []
         replies = [:]
         exports = [:]
-        _ = command(.newMinor(VolumeNumber(0), minor: 0))
+        for v in disks.indices { _ = command(.newMinor(VolumeNumber(UInt16(v)), minor: UInt32(v))) }
+    }
+
+    /// One more volume, with a disk of its own.
+    func addVolume(sectors: UInt64, seed: UInt64) {
+        let number = disks.count
+        disks.append(TestDisk(sectors: sectors, seed: seed))
+        _ = command(.newMinor(VolumeNumber(UInt16(number)), minor: UInt32(number)))
     }
 
     func feed(_ event: Event) {
@@ -126,17 +142,7 @@ final class TestNode {
     }
 
     /// The administrator makes the disk larger (or smaller); the metadata is still where it was.
-    func changeCapacity(to sectors: UInt64) {
-        deviceSectors = sectors
-        if UInt64(data.count) < sectors { data += Array(repeating: 0, count: Int(sectors) - data.count) }
-    }
-    /// From now on metadata is written elsewhere. What lies there already is no metadata.
-    private func movedMetadata(to new: MetadataLayout) {
-        layout = new
-        superblock = [UInt8](repeating: 0xee, count: 4096)
-        ring = [UInt8](repeating: 0xee, count: Int(new.activityLogSectors * 512))
-        bitmap = [UInt8](repeating: 0xee, count: Int(new.bitmapSectors * 512))
-    }
+    func changeCapacity(to sectors: UInt64, of volume: Int = 0) { disks[volume].changeCapacity(to: sectors) }
 
     private func store(_ values: [UInt64]) -> BufferSlot {
         let slot = nextBuffer
@@ -152,26 +158,26 @@ final class TestNode {
             if let slot { buffers[slot.value] = nil }
         case .setExport(let volume, let state): exports[volume] = state
         case .releaseBuffer(let slot): buffers[slot.value] = nil
-        case .readDisk(let tag, _, let range):
+        case .readDisk(let tag, let volume, let range):
             if let failsReads {
                 complete(.diskReadFinished(tag, nil, failsReads), metadata: false)
                 return
             }
-            let values = Array(data[Int(range.start.value)..<Int(range.end.value)])
+            let values = Array(disks[Int(volume.value)].data[Int(range.start.value)..<Int(range.end.value)])
             let slot = store(values)
             complete(.diskReadFinished(tag, slot, nil), metadata: false)
-        case .writeDisk(let tag, _, let range, let slot, _):
+        case .writeDisk(let tag, let volume, let range, let slot, _):
             if failsWrites == nil {
                 let values = buffers[slot.value]!
-                for offset in 0..<Int(range.count) { data[Int(range.start.value) + offset] = values[offset] }
+                for offset in 0..<Int(range.count) { disks[Int(volume.value)].data[Int(range.start.value) + offset] = values[offset] }
             }
             complete(.diskWriteFinished(tag, failsWrites), metadata: false)
-        case .discardDisk(let tag, _, let range, _):
-            for sector in range.start.value..<range.end.value { data[Int(sector)] = 0 }
+        case .discardDisk(let tag, let volume, let range, _):
+            for sector in range.start.value..<range.end.value { disks[Int(volume.value)].data[Int(sector)] = 0 }
             complete(.diskWriteFinished(tag, failsWrites), metadata: false)
-        case .writePattern(let tag, _, let range, let slot, let bytes):
+        case .writePattern(let tag, let volume, let range, let slot, let bytes):
             let block = buffers[slot.value]!
-            for offset in 0..<Int(range.count) { data[Int(range.start.value) + offset] = block[offset % Int(bytes / 512)] }
+            for offset in 0..<Int(range.count) { disks[Int(volume.value)].data[Int(range.start.value) + offset] = block[offset % Int(bytes / 512)] }
             complete(.diskWriteFinished(tag, failsWrites), metadata: false)
         case .compareDigest(let id, _, let slot, _, let digest):
             // A block stands for its own digest, unless a test knows better.
@@ -185,25 +191,24 @@ final class TestNode {
             failsNextFlush = nil
             complete(.diskFlushFinished(volume, tag, error), metadata: tag == .metadata)
         case .writeSuperblock(let volume, let block, _):
-            if failsMetadata == nil { superblock = block.encoded() }
+            if failsMetadata == nil { disks[Int(volume.value)].superblock = block.encoded() }
             complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .writeActivityLog(let volume, let block, _, _):
             var bytes = [UInt8](repeating: 0, count: 4096)
             bytes.withUnsafeMutableBytes { core.activityLogBlock(volume, into: $0) }
-            ring.replaceSubrange(Int(block) * 4096..<(Int(block) + 1) * 4096, with: bytes)
+            disks[Int(volume.value)].ring.replaceSubrange(Int(block) * 4096..<(Int(block) + 1) * 4096, with: bytes)
             complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .writeBitmapPages(let volume, let first, let count):
             for page in first..<first + count {
                 var bytes = [UInt8](repeating: 0, count: 4096)
                 bytes.withUnsafeMutableBytes { core.bitmapPage(volume, page: page, into: $0) }
                 let start = Int(page) * 4096
-                let end = min(start + 4096, bitmap.count)
-                bitmap.replaceSubrange(start..<end, with: bytes[0..<end - start])
+                let end = min(start + 4096, disks[Int(volume.value)].bitmap.count)
+                disks[Int(volume.value)].bitmap.replaceSubrange(start..<end, with: bytes[0..<end - start])
             }
             complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .initialiseActivityLog(let volume):
-            ring = []
-            for _ in 0..<layout.geometry.blocks { ring += ActivityLogTransaction.initialisedBlock() }
+            disks[Int(volume.value)].initialiseRing()
             complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .flushMetadata(let volume):
             complete(.metadataWritten(volume, failsMetadata), metadata: true)
@@ -211,17 +216,12 @@ final class TestNode {
             clearedSuperblocks.append(sector.value)
             complete(.metadataWritten(volume, failsMetadata), metadata: true)
         case .measureDisk(let volume):
+            let sectors = disks[Int(volume.value)].deviceSectors
             complete(
-                .diskMeasured(
-                    volume, DiskCapacity(dataDeviceSectors: deviceSectors, metadataDeviceSectors: deviceSectors)), metadata: true)
-        case .moveMetadata(_, let layout):
-            movedMetadata(to: layout)
+                .diskMeasured(volume, DiskCapacity(dataDeviceSectors: sectors, metadataDeviceSectors: sectors)), metadata: true)
+        case .moveMetadata(let volume, let layout): disks[Int(volume.value)].movedMetadata(to: layout)
         case .openDisk(let volume, _):
-            let found = try? Superblock(decoding: superblock)
-            let bytes = found.map { Int(layout.bitmapBytes(coveringSectors: $0.lastAgreedSectors)) } ?? 0
-            let image = DiskImage(
-                dataDeviceSectors: deviceSectors, metadataDeviceSectors: deviceSectors, superblock: superblock,
-                activityLog: ring, bitmap: Array(bitmap[0..<bytes]))
+            let image = disks[Int(volume.value)].image
             complete(.diskOpened(volume, image), metadata: true)
         case .closeDisk(let volume): complete(.diskClosed(volume), metadata: true)
         case .listen, .stopListening: break
@@ -274,10 +274,10 @@ final class TestNode {
     /// The code of a command that ends at once; nil if it has not ended.
     func code(_ command: ControlCommand) -> Int32? { answers[self.command(command)]?.code }
 
-    func attach(_ options: DiskOptions = DiskOptions()) -> Int32? {
+    func attach(_ options: DiskOptions = DiskOptions(), _ volume: VolumeNumber = VolumeNumber(0)) -> Int32? {
         code(
             .attach(
-                VolumeNumber(0),
+                volume,
                 DiskConfiguration(dataPath: "/d", metadataPath: "/d", index: .internal, options: options)))
     }
     func connect(_ options: NetOptions = NetOptions(), discardMyData: Bool = false) -> Int32? {
@@ -286,15 +286,15 @@ final class TestNode {
             .connect(
                 ConnectionConfiguration(local: local, remote: local, options: options, discardMyData: discardMyData)))
     }
-    func write(_ sector: UInt64, _ value: UInt64, count: UInt32 = 8, fua: Bool = false) -> RequestID {
+    func write(_ sector: UInt64, _ value: UInt64, count: UInt32 = 8, fua: Bool = false, on volume: VolumeNumber = VolumeNumber(0)) -> RequestID {
         let id = nextRequest()
         let slot = store(Array(repeating: value, count: Int(count)))
-        feed(.writeRequested(id, VolumeNumber(0), SectorRange(sector, count), slot, fua: fua))
+        feed(.writeRequested(id, volume, SectorRange(sector, count), slot, fua: fua))
         return id
     }
-    func read(_ sector: UInt64, count: UInt32 = 8) -> RequestID {
+    func read(_ sector: UInt64, count: UInt32 = 8, on volume: VolumeNumber = VolumeNumber(0)) -> RequestID {
         let id = nextRequest()
-        feed(.readRequested(id, VolumeNumber(0), SectorRange(sector, count)))
+        feed(.readRequested(id, volume, SectorRange(sector, count)))
         return id
     }
     func flush() -> RequestID {
@@ -302,17 +302,19 @@ final class TestNode {
         feed(.flushRequested(id, VolumeNumber(0)))
         return id
     }
-    func discard(_ sector: UInt64, count: UInt32, _ kind: DiscardKind) -> RequestID {
+    func discard(_ sector: UInt64, count: UInt32, _ kind: DiscardKind, on volume: VolumeNumber = VolumeNumber(0)) -> RequestID {
         let id = nextRequest()
-        feed(.discardRequested(id, VolumeNumber(0), SectorRange(sector, count), kind))
+        feed(.discardRequested(id, volume, SectorRange(sector, count), kind))
         return id
     }
     private func nextRequest() -> RequestID {
         requestCount += 1
         return RequestID(index: requestCount % UInt32(Limits.clientRequests), generation: requestCount)
     }
-    var state: VolumeState { core.status(at: now)[0].state }
-    var status: VolumeStatus { core.status(at: now)[0] }
+    var state: VolumeState { state(of: 0) }
+    var status: VolumeStatus { status(of: 0) }
+    func state(of volume: Int) -> VolumeState { status(of: volume).state }
+    func status(of volume: Int) -> VolumeStatus { core.status(at: now)[volume] }
     var isIdle: Bool { core.isIdle }
     /// Whether a block counts as out of sync.
     func isMarked(_ block: UInt64) -> Bool { core.isOutOfSync(BitmapBlock(block), of: VolumeNumber(0)) }
