@@ -74,8 +74,7 @@ policy "after-sb-1pri consensus; after-sb-0pri discard-least-changes;" "two" 64 
 # A Primary that should become the target refuses, unless rr-conflict says otherwise.
 policy "after-sb-1pri violently-as0p; after-sb-0pri discard-least-changes;" "two" 64 128 apart
 policy "after-sb-1pri violently-as0p; after-sb-0pri discard-least-changes; rr-conflict violently;" "two" 64 128 two
-# Known difference: we give up the role and become the target; the kernel refuses any change of role during the
-# handshake, runs its handler pri-lost-after-sb and stays what it is.
-if [ $one = carol ]; then outcome=apart; else outcome=two; fi
-policy "after-sb-1pri call-pri-lost-after-sb; after-sb-0pri discard-least-changes;" "two" 64 128 $outcome
+# The losing Primary runs its handler pri-lost-after-sb and stays what it is: roles do not change during a handshake.
+policy "after-sb-1pri call-pri-lost-after-sb; after-sb-0pri discard-least-changes;" "two" 64 128 apart
+policy "after-sb-1pri call-pri-lost-after-sb; after-sb-0pri discard-least-changes;" "two" 128 64 one
 policy "after-sb-2pri disconnect; after-sb-0pri discard-least-changes;" "" 64 128 apart

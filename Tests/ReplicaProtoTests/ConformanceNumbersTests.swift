@@ -5,8 +5,10 @@ import Testing
 @Suite struct ConformanceNumbersTests {
     /// Where the tests of the metadata's checklist are; those of the wire's are in the rest of the core's tests.
     static let metadata = [
-        "ReplicaProtoTests/Metadata/", "ReplicaProtoTests/ActivityLog/", "ReplicaProtoTests/Bitmap/", "ReplicaProtoTests/Units/CRC32C",
-        "ReplicaProtoTests/Core/MetadataOrder", "ReplicaControlTests/Meta/", "ReplicaControlTests/Support/", "ReplicaSimTests/",
+        "ReplicaProtoTests/Metadata/", "ReplicaProtoTests/ActivityLog/", "ReplicaProtoTests/Bitmap/",
+        "ReplicaProtoTests/Units/CRC32C",
+        "ReplicaProtoTests/Core/MetadataOrder", "ReplicaControlTests/Meta/", "ReplicaControlTests/Support/",
+        "ReplicaSimTests/",
         "Integration/drbdmeta", "Integration/large-sectors",
     ]
 
@@ -37,7 +39,9 @@ import Testing
         where name.hasPrefix("ReplicaProtoTests/") && !Self.metadata.contains(where: { name.hasPrefix($0) }) {
             items.formUnion(Self.items(text))
             for match in text.matches(of: /\bZ(\d+)|AndZ(\d+)/) {
-                for number in match.output.0.matches(of: /\d+/) { if let value = Int(number.output) { hazards.insert(value) } }
+                for number in match.output.0.matches(of: /\d+/) {
+                    if let value = Int(number.output) { hazards.insert(value) }
+                }
             }
         }
         #expect(Set(1...55).subtracting(items).isEmpty)

@@ -167,12 +167,11 @@ extension Resource {
                 peerBits: volumes[v].peerDirtyBits, ownDiscardsData: volumes[v].discardMyData,
                 peerDiscardsData: volumes[v].peerFlags.contains(.discardMyData),
                 ownDryRun: link.configuration?.tentative ?? false, peerDryRun: link.peerWantsDryRun,
-                isResolver: link.isResolver, canDemote: volumes[v].openCount == 0 && volumes[v].active.count == 0))
+                isResolver: link.isResolver))
         for step in decision.steps {
             switch step {
             case .log(let level, let text): log(level, v, text)
             case .run(let handler): runHandler(handler, v)
-            case .demote: setState(v) { $0.role = .secondary }
             }
         }
         switch decision.outcome {

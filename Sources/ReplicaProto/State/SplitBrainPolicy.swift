@@ -26,18 +26,14 @@ struct SplitBrainFacts {
     var isResolver: Bool
     var ownRole: Role
     var peerRole: Role
-    /// Demoting this node would succeed.
-    var canDemote: Bool
 }
 
 /// How a policy ended, and what it takes.
 struct SplitBrainRecovery: Equatable {
     enum Choice: Equatable { case keepOurs, keepTheirs, undecided }
     var choice: Choice
-    /// `keepTheirs` needs us to give up the primary role first.
-    var demotes = false
-    /// We should have given up the primary role, but cannot.
-    var failedToDemote = false
+    /// We are Primary and lose: the handler pri-lost-after-sb is for that.
+    var primaryLoses = false
     /// discard-younger/older-primary could not tell the two apart.
     var fellBack = false
     /// A policy that is not meant for this number of primaries.
@@ -89,7 +85,7 @@ extension SplitBrainPolicies {
             return recovery
         case .violently: return recoverWithoutPrimary(facts)
         case .discardSecondary: return SplitBrainRecovery(choice: weArePrimary ? .keepOurs : .keepTheirs)
-        case .callPriLost: return givingUpPrimary(recoverWithoutPrimary(facts), facts)
+        case .callPriLost: return unlessPrimaryLoses(recoverWithoutPrimary(facts), facts)
         case .discardYoungerPrimary, .discardOlderPrimary, .discardZeroChanges, .discardLeastChanges, .discardLocal,
             .discardRemote:
             return SplitBrainRecovery(choice: .undecided, misconfigured: true)
@@ -100,23 +96,20 @@ extension SplitBrainPolicies {
         switch twoPrimaries {
         case .disconnect: return SplitBrainRecovery(choice: .undecided)
         case .violently: return recoverWithoutPrimary(facts)
-        case .callPriLost: return givingUpPrimary(recoverWithoutPrimary(facts), facts)
+        case .callPriLost: return unlessPrimaryLoses(recoverWithoutPrimary(facts), facts)
         case .discardYoungerPrimary, .discardOlderPrimary, .discardZeroChanges, .discardLeastChanges, .discardLocal,
             .discardRemote, .consensus, .discardSecondary:
             return SplitBrainRecovery(choice: .undecided, misconfigured: true)
         }
     }
 
-    /// call-pri-lost-after-sb: a losing Primary has to step down, or nothing is decided.
-    private func givingUpPrimary(_ recovery: SplitBrainRecovery, _ facts: SplitBrainFacts) -> SplitBrainRecovery {
+    /// call-pri-lost-after-sb: a losing Primary would have to step down, but no role changes during a handshake; drbd 8.4.11
+    /// never does it either. Its handler is called, which is expected to end this node, and nothing else is decided.
+    private func unlessPrimaryLoses(_ recovery: SplitBrainRecovery, _ facts: SplitBrainFacts) -> SplitBrainRecovery {
         guard recovery.choice == .keepTheirs && facts.ownRole == .primary else { return recovery }
         var result = recovery
-        if facts.canDemote {
-            result.demotes = true
-        } else {
-            result.choice = .undecided
-            result.failedToDemote = true
-        }
+        result.choice = .undecided
+        result.primaryLoses = true
         return result
     }
 

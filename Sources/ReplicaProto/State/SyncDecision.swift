@@ -22,15 +22,12 @@ package struct SyncDecisionInput: Equatable, Sendable {
     package var ownDryRun: Bool
     package var peerDryRun: Bool
     package var isResolver: Bool
-    /// A change to Secondary would be granted now (nobody holds the device open).
-    package var canDemote: Bool
 
     package init(
         comparison: ComparisonResult, ownDisk: DiskState, ownCurrentDisk: DiskState, peerDisk: DiskState,
         ownRole: Role, peerRole: Role, policies: SplitBrainPolicies, own: GenerationIdentifiers,
         peer: GenerationIdentifiers, ownBits: UInt64, peerBits: UInt64, ownDiscardsData: Bool = false,
-        peerDiscardsData: Bool = false, ownDryRun: Bool = false, peerDryRun: Bool = false, isResolver: Bool = false,
-        canDemote: Bool = true
+        peerDiscardsData: Bool = false, ownDryRun: Bool = false, peerDryRun: Bool = false, isResolver: Bool = false
     ) {
         self.comparison = comparison
         self.ownDisk = ownDisk
@@ -48,7 +45,6 @@ package struct SyncDecisionInput: Equatable, Sendable {
         self.ownDryRun = ownDryRun
         self.peerDryRun = peerDryRun
         self.isResolver = isResolver
-        self.canDemote = canDemote
     }
 }
 
@@ -102,8 +98,6 @@ package struct SyncDecision: Equatable, Sendable {
         case log(LogLevel, String)
         /// Its exit status changes nothing.
         case run(HandlerName)
-        /// Give up the primary role before anything else follows; it was promised that this succeeds.
-        case demote
     }
 
     package var outcome: SyncOutcome
@@ -116,25 +110,20 @@ package struct SyncDecision: Equatable, Sendable {
         }
         return names
     }
-    package var demotesFirst: Bool { steps.contains(.demote) }
 }
 
 /// From the comparison of generations to what the connection does (`wire.md` 5.5).
 package func decideSync(_ input: SyncDecisionInput) -> SyncDecision {
-    var decider = SyncDecider(input: input, role: input.ownRole)
+    var decider = SyncDecider(input: input)
     let outcome = decider.decide()
     return SyncDecision(outcome: outcome, steps: decider.steps)
 }
 
 private struct SyncDecider {
     let input: SyncDecisionInput
-    var role: Role
     var steps: [SyncDecision.Step] = []
 
-    init(input: SyncDecisionInput, role: Role) {
-        self.input = input
-        self.role = role
-    }
+    init(input: SyncDecisionInput) { self.input = input }
 
     /// Which way the data goes.
     private enum Direction { case source, target }
@@ -166,7 +155,7 @@ private struct SyncDecider {
         case .source where input.ownDisk <= .inconsistent:
             log(.error, "I shall become SyncSource, but I am inconsistent!")
             return .fail(.inconsistentSource)
-        case .target where role == .primary && input.ownCurrentDisk >= .consistent:
+        case .target where input.ownRole == .primary && input.ownCurrentDisk >= .consistent:
             if !overwritesPrimary() { return .fail(.primaryTarget) }
         default: break
         }
@@ -221,17 +210,12 @@ private struct SyncDecider {
             SplitBrainFacts(
                 ownWasPrimary: input.own.bitmap & 1 != 0, peerWasPrimary: input.peer.bitmap & 1 != 0,
                 ownBits: input.ownBits, peerBits: input.peerBits, isResolver: input.isResolver,
-                ownRole: input.ownRole, peerRole: input.peerRole, canDemote: input.canDemote))
+                ownRole: input.ownRole, peerRole: input.peerRole))
         if recovery.misconfigured { log(.error, "Configuration error.") }
         if recovery.fellBack {
             log(.warning, "Discard younger/older primary did not find a decision, using discard-least-changes instead")
         }
-        if recovery.failedToDemote { steps.append(.run(.priLostAfterSB)) }
-        if recovery.demotes {
-            steps.append(.demote)
-            log(.warning, "Successfully gave up primary role.")
-            role = .secondary
-        }
+        if recovery.primaryLoses { steps.append(.run(.priLostAfterSB)) }
         switch recovery.choice {
         case .keepOurs: return .source
         case .keepTheirs: return .target
