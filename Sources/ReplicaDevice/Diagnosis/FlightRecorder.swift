@@ -19,6 +19,7 @@ final class FlightRecorder {
 
     private let resource: String
     private let seed: (UInt64, UInt64, UInt64, UInt64)
+    /// Powers of two: a position is found without a division.
     private let stepCapacity: Int
     private let effectCapacity: Int
     private let steps: UnsafeMutablePointer<Step>
@@ -30,7 +31,8 @@ final class FlightRecorder {
         self.resource = resource
         self.seed = seed
         let wanted = getenv(Self.sizeVariable).flatMap { Int(String(cString: $0)) } ?? 4096
-        stepCapacity = min(max(wanted, 64), 1 << 22)
+        let bounded = min(max(wanted, 64), 1 << 22)
+        stepCapacity = 1 << (Int.bitWidth - (bounded - 1).leadingZeroBitCount)
         effectCapacity = stepCapacity * 2
         steps = .allocate(capacity: stepCapacity)
         steps.initialize(
@@ -48,7 +50,7 @@ final class FlightRecorder {
 
     @inline(__always)
     func note(_ event: Event, at moment: Instant, format: WireFormat) {
-        let step = steps + Int(stepCount % UInt64(stepCapacity))
+        let step = steps + Int(stepCount & UInt64(stepCapacity - 1))
         step.pointee.event = event
         step.pointee.moment = moment
         step.pointee.format = format
@@ -58,7 +60,7 @@ final class FlightRecorder {
 
     @inline(__always)
     func note(_ effect: borrowing Effect) {
-        effects[Int(effectCount % UInt64(effectCapacity))] = copy effect
+        effects[Int(effectCount & UInt64(effectCapacity - 1))] = copy effect
         effectCount &+= 1
     }
 
@@ -71,14 +73,16 @@ final class FlightRecorder {
         let oldestEffect = effectCount > UInt64(effectCapacity) ? effectCount - UInt64(effectCapacity) : 0
         var position = stepCount > UInt64(stepCapacity) ? stepCount - UInt64(stepCapacity) : 0
         // Steps whose effects are gone in part say nothing useful.
-        while position < stepCount, steps[Int(position % UInt64(stepCapacity))].firstEffect < oldestEffect { position += 1 }
+        while position < stepCount, step(position).firstEffect < oldestEffect { position += 1 }
         var text = Recording.Head(resource: resource, seed: seed, isComplete: position == 0).lines
         while position < stepCount {
-            let step = steps[Int(position % UInt64(stepCapacity))]
+            let step = step(position)
             position += 1
-            let end = position < stepCount ? steps[Int(position % UInt64(stepCapacity))].firstEffect : effectCount
+            let end = position < stepCount ? self.step(position).firstEffect : effectCount
             text += Recording.line(step.event, at: step.moment, format: step.format, resource: resource)
-            for effect in step.firstEffect..<end { text += Recording.line(effects[Int(effect % UInt64(effectCapacity))]) }
+            for effect in step.firstEffect..<end {
+                text += Recording.line(effects[Int(effect & UInt64(effectCapacity - 1))])
+            }
             if text.utf8.count > 1 << 20 {
                 guard Self.writeAll(text, descriptor) else { return false }
                 text = ""
@@ -86,6 +90,8 @@ final class FlightRecorder {
         }
         return Self.writeAll(text, descriptor)
     }
+
+    private func step(_ position: UInt64) -> Step { steps[Int(position & UInt64(stepCapacity - 1))] }
 
     private static func writeAll(_ text: String, _ descriptor: Int32) -> Bool {
         var rest = Array(text.utf8)[...]
