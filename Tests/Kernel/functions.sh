@@ -30,6 +30,18 @@ on() { "$vm" net exec "$network" -- env REPLICA_NODE="$1" REPLICA_RUN_DIR="$work
 carol() {
     if [ "$1" = proc ]; then guest cat /proc/drbd; else guest drbdadm -c "$conf_of_carol" "$@"; fi
 }
+# One look at the kernel's status text is several times faster than its tool.
+kernel_state() { guest cat /proc/drbd | sed -n "s,^ *0: cs:\\([^ ]*\\) ro:\\([^ ]*\\) ds:\\([^ ]*\\) .*,$1,p"; }
+cstate() { if [ "$1" = carol ]; then kernel_state '\1'; else "$1" cstate r0 2>/dev/null; fi; }
+role() { if [ "$1" = carol ]; then kernel_state '\2'; else "$1" role r0 2>/dev/null; fi; }
+dstate() { if [ "$1" = carol ]; then kernel_state '\3'; else "$1" dstate r0 2>/dev/null; fi; }
+settled_on() {
+    if [ "$1" = carol ]; then
+        [ "$(kernel_state '\1 \3')" = "Connected UpToDate/UpToDate" ]
+    else
+        connection_is "$1" Connected && disks_are "$1" UpToDate/UpToDate
+    fi
+}
 other() { if [ "$1" = alice ]; then echo carol; else echo alice; fi; }
 # io NODE QEMU-IO-COMMAND...: reads and writes the replicated device of that node.
 io() {
