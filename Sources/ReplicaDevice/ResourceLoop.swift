@@ -298,6 +298,8 @@ package struct ResourceLoop: ~Copyable {
         case .send(let stream, let volume, let packet, let payload): sendPacket(stream, volume, packet, payload)
         case .sendAndReport(let request, let volume, let packet, let payload):
             sendPacket(.data, volume, packet, payload, report: request)
+        case .sendPart(let volume, let packet, let payload, let offset, let report):
+            sendPacket(.data, volume, packet, payload, offset: Int(offset), report: report)
 
         case .setExport(let volume, let state): setExport(volume, state)
         case .writeSuperblock(let volume, let superblock, let durable): writeSuperblock(volume, superblock, durable: durable)

@@ -74,6 +74,9 @@ package enum Effect: Equatable, Sendable {
     case send(StreamKind, VolumeNumber, Packet, payload: BufferSlot?)
     /// As `send` on the data stream for a write of a client, then `Event.writeHandedToNetwork`.
     case sendAndReport(RequestID, VolumeNumber, Packet, payload: BufferSlot?)
+    /// As `send` on the data stream, with the payload in the buffer from `offset` bytes on; then
+    /// `Event.writeHandedToNetwork` if anybody wants to hear that.
+    indirect case sendPart(VolumeNumber, Packet, payload: BufferSlot, offset: UInt32, report: RequestID?)
 
     // MARK: Everything else
     case makeChallenge
@@ -135,11 +138,16 @@ package struct ExportState: Equatable, Sendable {
     /// Only a primary serves.
     package var isPrimary: Bool
     package var logicalBlockSize: UInt32
+    /// Sectors of the largest read or write: less with a peer of an older version.
+    package var requestSectors: UInt32
 
-    package init(sectors: UInt64, isPrimary: Bool, logicalBlockSize: UInt32) {
+    package init(
+        sectors: UInt64, isPrimary: Bool, logicalBlockSize: UInt32, requestSectors: UInt32 = Limits.requestSectors
+    ) {
         self.sectors = sectors
         self.isPrimary = isPrimary
         self.logicalBlockSize = logicalBlockSize
+        self.requestSectors = requestSectors
     }
 }
 

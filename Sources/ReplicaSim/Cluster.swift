@@ -23,6 +23,12 @@ package final class Cluster {
     package private(set) var conflicts = 0
     /// Times that a primary pulled ahead.
     package private(set) var aheads = 0
+    /// Times that a node said that both have to be of a higher version.
+    package private(set) var upgrades = 0
+    /// Packets after the first of writes that were too large for one.
+    package private(set) var pieces = 0
+    /// Connections of an older version that got as far as writes.
+    package var olderVersions: Set<UInt32> { Set(nodes.flatMap(\.writtenVersions)).subtracting([101]) }
 
     // MARK: What must be true
     /// One history; two while both nodes write on their own.
@@ -230,15 +236,25 @@ package final class Cluster {
         case .sendMarker(let socket, let kind): sendMarker(node, socket, kind)
         case .closeSocket(let socket): closeSocket(node, socket)
         case .useSocket(let socket, let kind): useSocket(node, socket, kind)
-        case .setWireFormat: break
+        case .setWireFormat(let format): node.format = format
         case .send(let kind, let volume, let packet, let payload):
             trace { "\(node.name) -> \(kind) \(Self.text(packet))" }
+            checkVersion(node, packet)
             count(packet)
             send(node, kind, volume, packet, payload)
         case .sendAndReport(let id, let volume, let packet, let payload):
             trace { "\(node.name) -> data \(Self.text(packet))" }
+            checkVersion(node, packet)
             send(node, .data, volume, packet, payload)
             if node.dataStream != nil { later(node, .writeHandedToNetwork(id), after: random.delay(.milliseconds(0), .milliseconds(2))) }
+        case .sendPart(let volume, let packet, let payload, let offset, let report):
+            trace { "\(node.name) -> data \(Self.text(packet)) from \(offset)" }
+            checkVersion(node, packet)
+            pieces += 1
+            sendPart(node, volume, packet, payload, offset: Int(offset / 512))
+            if let report, node.dataStream != nil {
+                later(node, .writeHandedToNetwork(report), after: random.delay(.milliseconds(0), .milliseconds(2)))
+            }
         case .makeChallenge:
             var bytes: [UInt8] = []
             for _ in 0..<64 { bytes.append(UInt8(truncatingIfNeeded: random.next())) }
@@ -256,7 +272,12 @@ package final class Cluster {
                 splitBrainSeen = true
             }
             later(node, .handlerFinished(id, status: name == .fencePeer ? 5 : 0), after: random.delay(.milliseconds(1), .milliseconds(300)))
-        case .log(let level, _, let text): trace { "\(node.name) log \(level) \(text)" }
+        case .log(let level, _, let text):
+            trace { "\(node.name) log \(level) \(text)" }
+            if text.hasPrefix("To resolve this both sides have to support") {
+                for node in nodes { node.needsUpgrade = true }
+                upgrades += 1
+            }
         case .publishStatus: break
         }
     }

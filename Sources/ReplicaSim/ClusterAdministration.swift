@@ -11,6 +11,7 @@ extension Cluster {
         node.hasPower = true
         node.core = SimNode.newCore(&random)
         node.core.mutation = mutation
+        node.core.versions = 86...(node.needsUpgrade ? 101 : scenario.versions[node.index])
         node.commands = [.newMinor(Self.volume, minor: 0), attachCommand, connectCommand()]
         if !scenario.startsInSync, !hasBeenEqual, !promotedByForce, node.index == 0 {
             promotedByForce = true
@@ -267,6 +268,7 @@ extension Cluster {
     private func lookAfter(_ node: SimNode) {
         guard let state = state(node) else { return }
         let eager = isHealing || random.chance(15)
+        if node.needsUpgrade, eager, node.core.versions.upperBound < 101 { return kill(node) }
         // A demotion waits for I/O, so what is frozen thaws first.
         if state.suspendedByUser, eager { return command(node, .resumeIO(Self.volume)) }
         if endFalseAlarm(node, state) { return }

@@ -52,6 +52,15 @@ extension Cluster {
         queue.add(.deliver(stream: stream, toAcceptor: isAcceptor), at: now)
     }
 
+    func sendPart(_ node: SimNode, _ volume: VolumeNumber, _ packet: Packet, _ payload: BufferSlot, offset: Int) {
+        guard let found = node.stamps(payload), case .data(let head) = packet else {
+            return fail("\(node.name) sends buffer \(payload.value), which it does not own")
+        }
+        guard let (stream, isAcceptor) = node.dataStream else { return }
+        let stamps = Array(found[offset..<offset + Int(head.range.count)])
+        enqueue(.packet(.data, volume, packet, stamps), stream, toAcceptor: !isAcceptor)
+    }
+
     func send(_ node: SimNode, _ kind: StreamKind, _ volume: VolumeNumber, _ packet: Packet, _ payload: BufferSlot?) {
         var stamps: [UInt32]?
         if let payload {
@@ -59,6 +68,8 @@ extension Cluster {
                 return fail("\(node.name) sends buffer \(payload.value), which it does not own")
             }
             stamps = found
+            // The first of several pieces.
+            if case .data(let head) = packet, Int(head.range.count) < found.count { stamps = Array(found.prefix(Int(head.range.count))) }
         } else if case .data(let head) = packet {
             // Zeroes that no buffer holds.
             stamps = Array(repeating: 0, count: Int(head.range.count))

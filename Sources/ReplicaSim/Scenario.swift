@@ -66,9 +66,13 @@ package struct Scenario: Sendable {
     var slowDisk: Bool
     var slowNetwork: Bool
     var authenticates: Bool
+    /// The highest protocol version that a node announces.
+    package private(set) var versions: [UInt32] = [101, 101]
 
-    /// - Parameter grows: whether disks grow; by default one seed in eight says so.
-    package init(seed: UInt64, grows: Bool? = nil) {
+    /// - Parameters:
+    ///   - grows: whether disks grow; by default one seed in eight says so.
+    ///   - older: whether a node may be of an older version; two seeds in five.
+    package init(seed: UInt64, grows: Bool? = nil, older: Bool = true) {
         self.seed = seed
         var random = SimRandom(seed: seed ^ 0x5ce7_a210)
         kind = random.chance(12) ? .splitBrain : .faults
@@ -112,6 +116,14 @@ package struct Scenario: Sendable {
         var more = SimRandom(seed: seed ^ 0x0d0a_1b0d)
         if kind == .faults, net.replicationProtocol == .a { congest(&more) }
         if kind == .faults, !self.grows, net.replicationProtocol == .c, more.chance(15) { useTwoPrimaries(&more) }
+        var age = SimRandom(seed: seed ^ 0x0a9e_d0d5)
+        if older, age.chance(40) {
+            // Below 100 two primaries have no way to settle writes that overlap in part: one disk keeps more than the other.
+            let lowest = kind == .twoPrimaries ? 100 : 86
+            versions[age.below(2)] = UInt32(age.between(lowest, 100))
+            // Ahead came with 96, and was the reason for it.
+            if kind == .faults, net.onCongestion == .pullAhead { versions = versions.map { max($0, 96) } }
+        }
         guard self.grows, kind == .faults else { return }
         largest += 4 * ActivityLogExtent.sectors
         var growth = SimRandom(seed: seed ^ 0x9e0_3517)
@@ -178,7 +190,7 @@ package struct Scenario: Sendable {
 
     /// One line that says what a failing seed was about.
     package var summary: String {
-        "\(kind) \(sectors) sectors, protocol \(net.replicationProtocol), al \(disk.alExtents), depth \(queueDepth), "
+        "\(kind) \(sectors) sectors, versions \(versions), protocol \(net.replicationProtocol), al \(disk.alExtents), depth \(queueDepth), "
             + "\(requests) requests, steps \(steps)"
     }
 }

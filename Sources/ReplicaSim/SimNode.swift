@@ -80,9 +80,15 @@ final class SimNode {
     var isSetUp = false
     /// Handlers that the core has started in this life.
     var sawSplitBrain = false
+    /// A log line said that both sides have to be of a higher version, or have a feature.
+    var needsUpgrade = false
     /// The last `connect` came with --discard-my-data.
     var discardsData = false
     var lastAnswer: CommandAnswer?
+    /// What packets look like on the present connection.
+    var format = WireFormat.initial
+    /// Agreed versions that it has sent writes with.
+    var writtenVersions: Set<UInt32> = []
 
     init(index: Int, seed: inout SimRandom, data: DataDisk, metadata: MetadataDisk, capacity: UInt64) {
         self.index = index

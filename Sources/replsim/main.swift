@@ -33,6 +33,8 @@ case ("many", 3):
     var steps = 0
     var conflicts = 0
     var aheads = 0
+    var pieces = 0
+    var versions: Set<UInt32> = []
     for seed in from..<from + count {
         let cluster = Cluster(scenario: Scenario(seed: seed), mutation: mutation)
         if let violation = cluster.run() {
@@ -42,9 +44,12 @@ case ("many", 3):
         steps += cluster.stepCount
         conflicts += cluster.conflicts
         aheads += cluster.aheads
+        pieces += cluster.pieces
+        versions.formUnion(cluster.olderVersions)
     }
     let seconds = Date().timeIntervalSince(start)
-    print("\(count) seeds, \(failures) failed, \(steps) steps, \(conflicts) conflicts, \(aheads) times ahead, \(Int(Double(count) / seconds)) seeds/s")
+    print(
+        "\(count) seeds, \(failures) failed, \(steps) steps, \(conflicts) conflicts, \(aheads) times ahead, \(versions.count) older versions, \(pieces) pieces, \(Int(Double(count) / seconds)) seeds/s")
     exit(failures == 0 ? 0 : 1)
 case ("replay", 2):
     guard let text = try? String(contentsOfFile: words[1], encoding: .utf8) else {

@@ -81,6 +81,8 @@ struct ClientRequest {
     var cookie: UInt64 = 0
     var offset: UInt64 = 0
     var length: UInt32 = 0
+    /// Bytes of the largest piece, as the export had it when the request came.
+    var pieceBytes: UInt32 = Limits.requestSectors * 512
     /// Bytes that were cut into pieces so far.
     var issued: UInt32 = 0
     /// Pieces not answered yet.
@@ -239,6 +241,7 @@ extension ResourceLoop {
         record.cookie = request.cookie
         record.offset = request.offset
         record.length = request.length
+        record.pieceBytes = pieceBytes(connection.pointee.volume)
         record.fua = request.flags.contains(.fua)
         switch request.judge(connection.pointee.export, structuredReplies: connection.pointee.structuredReplies) {
         case .read:
@@ -271,6 +274,11 @@ extension ResourceLoop {
         return true
     }
 
+    private func pieceBytes(_ volume: VolumeNumber) -> UInt32 {
+        for export in clients.exports where export.volume == volume { return export.state.requestSectors * 512 }
+        return Limits.requestSectors * 512
+    }
+
     private mutating func waitForRoom(_ index: Int) -> Bool {
         clients.connections[index].isWaiting = true
         return false
@@ -286,7 +294,7 @@ extension ResourceLoop {
         case .wholeRead: return cutWholeRead(index, current)
         case .chunkedRead:
             let rest = request.pointee.length - request.pointee.issued
-            let length = min(rest, Self.pieceBytes)
+            let length = min(rest, request.pointee.pieceBytes)
             guard clients.pieces.freeCount > 0, pool.reserve(count: 1, bytes: Int(length)) else { return waitForRoom(index) }
             let id = newPiece(current, length: length, isReserved: true)
             let isLast = request.pointee.issued == request.pointee.length
@@ -319,13 +327,11 @@ extension ResourceLoop {
         }
     }
 
-    private static var pieceBytes: UInt32 { Limits.requestSectors * 512 }
-
     private mutating func cutWrite(_ index: Int, _ current: Int) -> Bool {
         let connection = clients.connections + index
         let request = clients.requests[current]
         if connection.pointee.piece < 0 {
-            let length = min(request.pointee.length - request.pointee.issued, Self.pieceBytes)
+            let length = min(request.pointee.length - request.pointee.issued, request.pointee.pieceBytes)
             guard clients.pieces.freeCount > 0, pool.reserve(count: 1, bytes: Int(length)),
                 let slot = pool.leaseReserved(bytes: Int(length))
             else { return waitForRoom(index) }
@@ -360,18 +366,18 @@ extension ResourceLoop {
     private mutating func cutWholeRead(_ index: Int, _ current: Int) -> Bool {
         let connection = clients.connections + index
         let request = clients.requests[current]
-        let isLarge = request.pointee.length > UInt32(ClientRequest.window) * Self.pieceBytes
+        let isLarge = request.pointee.length > UInt32(ClientRequest.window) * request.pointee.pieceBytes
         // The window in work is answered first; `replyToClient` comes back here.
         if isLarge && (request.pointee.outstanding > 0 || connection.pointee.inFlight > 0) { return false }
         let rest = request.pointee.length - request.pointee.issued
         guard rest > 0 else { return false }
-        let count = min(ClientRequest.window, Int((rest - 1) / Self.pieceBytes) + 1)
-        let bytes = count == 1 ? Int(rest) : Int(Self.pieceBytes)
+        let count = min(ClientRequest.window, Int((rest - 1) / request.pointee.pieceBytes) + 1)
+        let bytes = count == 1 ? Int(rest) : Int(request.pointee.pieceBytes)
         guard clients.pieces.freeCount >= count, pool.reserve(count: count, bytes: bytes) else { return waitForRoom(index) }
         request.pointee.pieceCount = count
         var ids: (Int32, Int32, Int32, Int32) = (-1, -1, -1, -1)
         for k in 0..<count {
-            let length = min(request.pointee.length - request.pointee.issued, Self.pieceBytes)
+            let length = min(request.pointee.length - request.pointee.issued, request.pointee.pieceBytes)
             let id = newPiece(current, length: length, isReserved: true)
             // The last piece may fit a smaller buffer than was reserved; it keeps the promise of the larger class.
             if count > 1 && BufferPool.sizeClass(bytes: Int(length)) != BufferPool.sizeClass(bytes: bytes) {

@@ -219,7 +219,8 @@ extension ResourceLoop {
     // MARK: Sending
 
     mutating func sendPacket(
-        _ kind: StreamKind, _ volume: VolumeNumber, _ packet: Packet, _ payload: BufferSlot?, report: RequestID? = nil
+        _ kind: StreamKind, _ volume: VolumeNumber, _ packet: Packet, _ payload: BufferSlot?, offset: Int = 0,
+        report: RequestID? = nil
     ) {
         // Without a stream the core hears of its end with one of the next events, and asks for no report any more.
         guard let index = link.index(of: kind) else { return }
@@ -243,18 +244,18 @@ extension ResourceLoop {
             // What cannot be read has no digest.
             target.initializeMemory(as: UInt8.self, repeating: 0, count: digestSize)
             if payload != nil || parts.dataSent > 0 {
-                let start = payload.map { pool.address(of: $0) } ?? store.zeroes
+                let start = payload.map { pool.address(of: $0) + offset } ?? store.zeroes
                 _ = digests.compute(algorithm, UnsafeRawBufferPointer(start: start, count: parts.covered), into: target)
             }
         }
         if isTraced {
-            let data = payload.map { pool.address(of: $0) } ?? store.zeroes
+            let data = payload.map { pool.address(of: $0) + offset } ?? store.zeroes
             traceSent(index, UnsafeRawBufferPointer(piece), UnsafeRawBufferPointer(start: data, count: parts.dataSent))
         }
         if parts.dataSent > 0 {
             if let payload {
                 pool.lend(payload)
-                stream.pointee.output.append(payload, length: parts.dataSent)
+                stream.pointee.output.append(payload, from: offset, length: parts.dataSent)
             } else {
                 stream.pointee.output.appendZeroes(length: parts.dataSent)
             }

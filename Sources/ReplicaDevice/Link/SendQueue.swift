@@ -86,10 +86,11 @@ struct SendQueue: ~Copyable {
     }
 
     /// Appends a payload; its loan ends when `advance` names it.
-    mutating func append(_ slot: BufferSlot, length: Int) {
+    mutating func append(_ slot: BufferSlot, from offset: Int = 0, length: Int) {
         push(
             Segment(
-                position: 0, length: UInt32(length), slot: slot.value, sent: 0, report: Self.nobody, isReported: false))
+                position: 0, length: UInt32(offset + length), slot: slot.value, sent: UInt32(offset), report: Self.nobody,
+                isReported: false))
     }
 
     /// Appends zeroes as a payload: at most as many as lie at the address that `prepare` gets.

@@ -10,6 +10,7 @@ extension Resource {
         link.isResolver = false
         link.version = 0
         link.features = []
+        for v in volumes.indices { exportMayHaveChanged(v) }
         link.integrity = nil
         link.peerIntegrity = nil
         if !link.isListening {

@@ -1,8 +1,10 @@
 /// From two streams to an agreed connection: features, parameters, sizes, identifiers, states (`wire.md` section 4).
 extension Resource {
-    /// What we offer. Zeroes have no digest on the wire, so with an integrity algorithm they are not offered (7.9).
+    /// What we offer. Zeroes have no digest on the wire, so with an integrity algorithm they are not offered (7.9); no
+    /// release that ends below version 95 knew of features.
     var offeredFeatures: FeatureFlags {
-        link.options.dataIntegrityAlgorithm.isEmpty ? .all : FeatureFlags.all.subtracting(.writeZeroes)
+        if versions.upperBound < 95 { return [] }
+        return link.options.dataIntegrityAlgorithm.isEmpty ? .all : FeatureFlags.all.subtracting(.writeZeroes)
     }
 
     mutating func featuresReceived(_ packet: ConnectionFeatures) {
@@ -18,6 +20,7 @@ extension Resource {
         link.version = min(versions.upperBound, peerMaximum)
         link.features = offeredFeatures.intersection(packet.flags)
         log(.info, nil, "Handshake successful: Agreed network protocol version \(link.version)")
+        for v in volumes.indices { exportMayHaveChanged(v) }
         link.integrity = nil
         link.peerIntegrity = nil
         tellWireFormat()
@@ -183,13 +186,18 @@ extension Resource {
                     fillTarget: UInt32(clamping: options.cFillTarget), maximumRate: UInt32(clamping: options.cMaxRate))))
     }
 
-    /// Largest request in bytes at the agreed version (`wire.md` 2.3).
+    /// Largest request in bytes at the agreed version, as we announce it (`wire.md` 2.3).
     var maximumRequest: UInt32 {
         switch link.version {
         case ..<95: 32_768
         case 95..<100: 131_072
         default: 1_048_576
         }
+    }
+
+    /// Largest request in bytes that the peer takes: below version 94 what it announces is a limit (`wire.md` 4.7).
+    func maximumRequest(_ v: Int) -> UInt32 {
+        link.version < 94 ? min(maximumRequest, volumes[v].peerMaximumRequest & ~4095) : maximumRequest
     }
 
     mutating func sendSizes(_ v: Int, askForReply: Bool, flags: UInt16 = 0) {
@@ -282,23 +290,37 @@ extension Resource {
                 log(.error, v, "Different csums-alg settings. me=\"\(link.options.checksumAlgorithm)\" peer=\"\(packet.checksumAlgorithm)\"")
                 return refusePeer()
             }
-        } else if packet.verifyAlgorithm != link.options.verifyAlgorithm || packet.checksumAlgorithm != link.options.checksumAlgorithm {
-            for name in [packet.verifyAlgorithm, packet.checksumAlgorithm] where !name.isEmpty && DigestAlgorithm(name) == nil {
-                log(.error, v, "failed to allocate \(name)")
-                return connectionFailed(.disconnecting)
-            }
-            log(.info, v, "using verify-alg: \"\(packet.verifyAlgorithm)\", csums-alg: \"\(packet.checksumAlgorithm)\"")
-            link.options.verifyAlgorithm = packet.verifyAlgorithm
-            link.options.checksumAlgorithm = packet.checksumAlgorithm
-            tellWireFormat()
+        } else {
+            // What the version has no field for stays as it is.
+            let verify = link.version >= 88 ? packet.verifyAlgorithm : link.options.verifyAlgorithm
+            let checksum = link.version >= 89 ? packet.checksumAlgorithm : link.options.checksumAlgorithm
+            guard adoptAlgorithms(v, verify: verify, checksum: checksum) else { return }
         }
         guard volumes[v].state.disk.hasMetadata else { return }
         volumes[v].diskOptions.resyncRate = Int(packet.resyncRate)
-        volumes[v].diskOptions.cPlanAhead = min(Int(packet.planAhead), 300)
-        volumes[v].diskOptions.cDelayTarget = Int(packet.delayTarget)
-        volumes[v].diskOptions.cFillTarget = Int(packet.fillTarget)
-        volumes[v].diskOptions.cMaxRate = Int(packet.maximumRate)
+        if link.version >= 95 {
+            volumes[v].diskOptions.cPlanAhead = min(Int(packet.planAhead), 300)
+            volumes[v].diskOptions.cDelayTarget = Int(packet.delayTarget)
+            volumes[v].diskOptions.cFillTarget = Int(packet.fillTarget)
+            volumes[v].diskOptions.cMaxRate = Int(packet.maximumRate)
+        }
         adoptResyncOptions(v)
+    }
+
+    /// The peer's digests become ours. False if we have none of that name.
+    private mutating func adoptAlgorithms(_ v: Int, verify: String, checksum: String) -> Bool {
+        if verify != link.options.verifyAlgorithm || checksum != link.options.checksumAlgorithm {
+            for name in [verify, checksum] where !name.isEmpty && DigestAlgorithm(name) == nil {
+                log(.error, v, "failed to allocate \(name)")
+                connectionFailed(.disconnecting)
+                return false
+            }
+            log(.info, v, "using verify-alg: \"\(verify)\", csums-alg: \"\(checksum)\"")
+            link.options.verifyAlgorithm = verify
+            link.options.checksumAlgorithm = checksum
+            tellWireFormat()
+        }
+        return true
     }
 
     // MARK: Sizes (`wire.md` 4.6)
@@ -307,6 +329,7 @@ extension Resource {
         let state = volumes[v].state
         volumes[v].peerLimits = packet.limits
         volumes[v].peerMaximumRequest = max(packet.maximumRequest, 4096)
+        exportMayHaveChanged(v)
         guard state.disk.isUsable else {
             // Who asks for our size has changed its disk, but without one of ours its device keeps its size.
             if packet.currentSize == 0, volumes[v].sectors != 0, state.connection.isConnected { return }

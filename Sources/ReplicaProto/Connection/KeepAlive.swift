@@ -1,7 +1,8 @@
 /// Pings on the meta stream (`wire.md` 1.5, 9.3), and sends that make no progress.
 extension Resource {
     mutating func sendPing() {
-        guard link.isUsable else { return }
+        // Before the features have come the peer does not know what its header would look like.
+        guard link.isUsable, link.version != 0 else { return }
         link.pingsSent += 1
         send(.meta, nil, .ping)
     }

@@ -2,9 +2,8 @@
 extension Resource {
     /// P_SUPERSEDED, P_RETRY_WRITE
     mutating func writeOverruled(_ ack: BlockAck, again: Bool) {
-        guard let r = requests.find(blockID: ack.blockID), requests[r].isRunningWrite, requests[r].inTransferLog,
-            requests[r].remote == .sent, requests[r].range.start == ack.sector, requests[r].parts == 1,
-            !again || link.version >= 100
+        guard let r = requests.find(blockID: ack.blockID), requests[r].isRunningWrite, isAck(ack, for: r),
+            requests[r].remote == .sent, !again || link.version >= 100
         else {
             log(.error, nil, "unexpected verdict for sector \(ack.sector.value)")
             return connectionFailed(.networkFailure)
@@ -13,23 +12,38 @@ extension Resource {
         // DRBD 8.4 never acknowledges an epoch with a write that it overruled: nothing more shall be in it.
         if requests[r].epoch == link.epoch { closeEpoch() }
         link.sentEpochs.overrule(requests[r].epoch)
-        leaveTransferLog(r)
-        peerPendingEnds(r)
         volumes[v].conflicts &+= 1
-        if again {
-            requests[r].stage = .postponed
-            requests[r].remote = .absent
-            volumes[v].waitingCount += 1
-        } else {
-            // Written, and overwritten at once by the one that is on its way to us.
-            requests[r].remote = .written
-            requests[r].acknowledgedEpoch = true
-            completeIfDone(r)
+        if again { requests[r].isWantedAgain = true }
+        if requests[r].piecesLeft > 0 { requests[r].piecesLeft -= 1 }
+        if requests[r].piecesLeft == 0 {
+            if requests[r].isWantedAgain {
+                postpone(r)
+            } else {
+                // Written, and overwritten at once by the one that is on its way to us.
+                if requests[r].parts == 1 {
+                    leaveTransferLog(r)
+                    requests[r].acknowledgedEpoch = true
+                }
+                peerPendingEnds(r)
+                requests[r].remote = .written
+                completeIfDone(r)
+            }
+            retryLater(v)
         }
-        retryLater(v)
         dropEmptyEpochs()
         armRequestTimer()
         if link.sentEpochs.overruledCount > 0, !timers.isSet(.forgive) { timers.set(.forgive, now + forgiveness) }
+    }
+
+    /// To be written again, after a write of the peer that is on its way.
+    mutating func postpone(_ r: Int32) {
+        leaveTransferLog(r)
+        peerPendingEnds(r)
+        requests[r].stage = .postponed
+        requests[r].remote = .absent
+        requests[r].isWantedAgain = false
+        volumes[requests[r].volume].waitingCount += 1
+        retryLater(requests[r].volume)
     }
 
     // MARK: Once more
@@ -69,8 +83,7 @@ extension Resource {
     /// Epochs of which nothing is left.
     mutating func dropEmptyEpochs() {
         while let oldest = link.sentEpochs.first, oldest.overruled == oldest.writes {
-            link.forgivenEpoch = oldest.number
-            link.sentEpochs.removeFirst()
+            acknowledgeOldestEpoch()
         }
     }
 

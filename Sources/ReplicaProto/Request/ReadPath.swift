@@ -40,6 +40,11 @@ extension Resource {
     private mutating func readRemotely(_ r: Int32) {
         let v = requests[r].volume
         if requests[r].local == .pending { requests[r].local = .diskless }
+        guard requests[r].range.byteCount <= maximumRequest(v) else {
+            // It was made before the peer came back with an older version; clients' requests are cut smaller from then on.
+            log(.error, v, "read of \(requests[r].range.byteCount) bytes is more than the peer takes in one request")
+            return fail(r)
+        }
         requests[r].remote = .sent
         requests[r].sentAt = now
         volumes[v].counters.peerPending += 1

@@ -51,6 +51,8 @@ struct Request {
     var peerClearedBits = false
     /// Counted in the volume's `peerPending`.
     var isPeerPending = false
+    /// The peer wants it again, of which it has not answered all pieces yet.
+    var isWantedAgain = false
     /// Postponed, and to be written again as soon as our disk is through with it.
     var restarts = false
     /// Packets that it was sent in: more than one where the agreed version takes less in one.

@@ -48,6 +48,8 @@ extension Resource {
                     peerPendingEnds(r)
                     requests[r].remote = .written
                     completeIfDone(r)
+                } else if requests[r].fua {
+                    completeIfDone(r)
                 }
             }
         }
@@ -86,6 +88,7 @@ extension Resource {
             if progress == .written, requests[r].piecesLeft > 0 { requests[r].piecesLeft -= 1 }
             let isAll = progress == .written ? requests[r].piecesLeft == 0 : ack.range.end == requests[r].range.end
             guard isAll, requests[r].remote != .refused else { return }
+            if requests[r].isWantedAgain { return postpone(r) }
         }
         if requests[r].remote != .received || progress == .written {
             peerPendingEnds(r)
@@ -100,10 +103,10 @@ extension Resource {
         completeIfDone(r)
     }
 
-    /// Whether it is about this write, or about one of the pieces that its zeroes went in.
-    private func isAck(_ ack: BlockAck, for r: Int32) -> Bool {
+    /// Whether it is about this write, or about one of the pieces that it went in.
+    func isAck(_ ack: BlockAck, for r: Int32) -> Bool {
         guard requests[r].isWrite, requests[r].inTransferLog else { return false }
-        return requests[r].range.start == ack.sector || requests[r].kind == .discard && requests[r].range.contains(ack.range)
+        return requests[r].range.start == ack.sector || requests[r].parts > 1 && requests[r].range.contains(ack.range)
     }
 
     /// P_NEG_ACK for a write of ours: its blocks are out of sync whatever happens to the request.

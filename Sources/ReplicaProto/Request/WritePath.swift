@@ -117,8 +117,9 @@ extension Resource {
         volumes[v].counters.peerPending += 1
         requests[r].isPeerPending = true
         requests[r].expectsAck = link.version < 100 ? replicationProtocol != .a : !flags.isDisjoint(with: [.sendReceiveAck, .sendWriteAck])
-        if requests[r].kind == .discard, !peerTakesDiscard(r) {
-            sendZeroes(r, flags)
+        let isTooLarge = requests[r].kind == .write && range.byteCount > maximumRequest(v)
+        if isTooLarge || requests[r].kind == .discard && !peerTakesDiscard(r) {
+            sendPieces(r, flags)
         } else {
             sendOnePacket(r, flags)
         }
@@ -126,12 +127,12 @@ extension Resource {
         armRequestTimer()
     }
 
-    /// Zeroes for a peer that takes nothing but data: as many P_DATA as it takes, with one block_id. Only the last of them
-    /// is reported when it has left.
-    private mutating func sendZeroes(_ r: Int32, _ flags: DataFlags) {
+    /// Zeroes for a peer that takes nothing but data, and data for one that takes less at a time: as many P_DATA as it takes,
+    /// with one block_id. Only the last of them is reported when it has left.
+    private mutating func sendPieces(_ r: Int32, _ flags: DataFlags) {
         let v = requests[r].volume
         let range = requests[r].range
-        let most = UInt64(maximumRequest / 512)
+        let most = UInt64(maximumRequest(v) / 512)
         var sector = range.start.value
         while sector < range.end.value {
             let end = min(range.end.value, sector + most)
@@ -142,15 +143,23 @@ extension Resource {
                     byteCount: UInt32(end - sector) * 512))
             link.epochWrites += 1
             requests[r].piecesLeft += 1
-            emitWrite(r, packet, nil, isLast: end == range.end.value)
+            let offset = UInt32(sector - range.start.value) * 512
+            emitWrite(r, packet, requests[r].buffer, offset: offset, isLast: end == range.end.value)
             sector = end
         }
         requests[r].parts = UInt16(clamping: requests[r].piecesLeft)
     }
 
-    private mutating func emitWrite(_ r: Int32, _ packet: Packet, _ payload: BufferSlot?, isLast: Bool) {
+    private mutating func emitWrite(
+        _ r: Int32, _ packet: Packet, _ payload: BufferSlot?, offset: UInt32 = 0, isLast: Bool
+    ) {
         let v = requests[r].volume
-        if link.options.replicationProtocol == .a, isLast {
+        let reports = link.options.replicationProtocol == .a && isLast
+        if offset > 0, let payload {
+            if isLast, !reports { requests[r].remote = .sent }
+            let id = requests[r].id
+            emit(.sendPart(volumes[v].number, packet, payload: payload, offset: offset, report: reports ? id : nil))
+        } else if link.options.replicationProtocol == .a, isLast {
             emit(.sendAndReport(requests[r].id, volumes[v].number, packet, payload: payload))
         } else {
             if isLast { requests[r].remote = .sent }
@@ -271,6 +280,11 @@ extension Resource {
                 if volumes[v].isDegrading { return }
             }
             // A frozen write whose peer vanished waits for the verdict, and so does one that found no disk at all.
+            // Below version 95 the peer was not told that it has to be durable: the end of its epoch says it.
+            if completion == .succeed, requests[r].fua, link.version < 95, requests[r].inTransferLog {
+                if requests[r].epoch == link.epoch { closeEpoch() }
+                return
+            }
             if completion == .fail, volumes[v].isSuspended, !requests[r].inTransferLog { requests[r].retried = true }
             if volumes[v].isSuspended, requests[r].retried { return }
         }

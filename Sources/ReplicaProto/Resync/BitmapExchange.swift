@@ -363,8 +363,10 @@ extension Resource {
 
     /// The target has all blocks; ours are all confirmed too.
     private mutating func sourceMayEnd(_ v: Int) {
-        // Up to v95 nobody reports the end: both nodes see it when no bit is left (`wire.md` 10).
-        guard let resync = volumes[v].resync, resync.targetReported || link.version <= 95, !resync.isEnding,
+        // Up to v95 nobody reports the end: both nodes see it when no bit is left (`wire.md` 10). What failed may have failed
+        // in an earlier run, so with failures the end is left to the target here, too.
+        guard let resync = volumes[v].resync,
+            resync.targetReported || link.version <= 95 && volumes[v].bitmap.weight == 0, !resync.isEnding,
             volumes[v].state.connection.isSyncSource, volumes[v].bitmap.weight <= resync.failed
         else { return }
         volumes[v].resync?.isEnding = true

@@ -160,7 +160,7 @@ extension Resource {
         guard let first = volumes[v].bitmap.nextSet(from: cursor) else { return nil }
         let bitmap = volumes[v].bitmap
         let extentEnd = ((first.value >> 12) + 1) << 12
-        let most = UInt64(min(blocks, Int(maximumRequest / 4096)))
+        let most = UInt64(min(blocks, Int(maximumRequest(v) / 4096)))
         var count: UInt64 = 1
         var alignment: UInt64 = 1
         while count < most {

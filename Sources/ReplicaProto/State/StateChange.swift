@@ -276,7 +276,8 @@ extension Resource {
     mutating func exportMayHaveChanged(_ v: Int) {
         let state = ExportState(
             sectors: volumes[v].sectors, isPrimary: volumes[v].state.role == .primary && volumes[v].mayServe,
-            logicalBlockSize: volumes[v].logicalBlockSize)
+            logicalBlockSize: volumes[v].logicalBlockSize,
+            requestSectors: link.version == 0 ? Limits.requestSectors : maximumRequest(v) / 512)
         guard state != volumes[v].lastExport else { return }
         volumes[v].lastExport = state
         emit(.setExport(volumes[v].number, state))

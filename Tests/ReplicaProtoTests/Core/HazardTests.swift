@@ -213,6 +213,7 @@ enum HazardGuard {
             switch effect {
             case .setWireFormat: saidIdentifiers = false
             case .send(let stream, _, let packet, _): inspect(packet, on: stream, node, &saidIdentifiers)
+            case .sendPart(_, let packet, _, _, _): inspect(packet, on: .data, node, &saidIdentifiers)
             case .sendAndReport(_, _, let packet, _): inspect(packet, on: .data, node, &saidIdentifiers)
             default: break
             }

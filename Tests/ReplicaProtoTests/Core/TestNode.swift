@@ -151,6 +151,17 @@ final class TestNode {
         return BufferSlot(slot)
     }
 
+    /// What follows a packet: of a buffer as much as it announces, zeroes where it has no buffer.
+    private func payload(_ packet: Packet, _ slot: BufferSlot?) -> [UInt64]? {
+        let values = slot.flatMap { buffers[$0.value] }
+        switch packet {
+        case .data(let head):
+            return values.map { Array($0.prefix(Int(head.range.count))) } ?? Array(repeating: 0, count: Int(head.range.count))
+        case .verifyReply: return values ?? []
+        default: return values
+        }
+    }
+
     private func carryOut(_ effect: Effect) {
         switch effect {
         case .replyToClient(let id, let error, let slot):
@@ -231,18 +242,15 @@ final class TestNode {
         case .useSocket: break
         case .setWireFormat(let format): self.format = format
         case .send(let stream, let volume, let packet, let slot):
-            var payload = slot.flatMap { buffers[$0.value] }
-            if payload == nil {
-                switch packet {
-                case .data(let head): payload = Array(repeating: 0, count: Int(head.range.count))
-                case .verifyReply: payload = []
-                default: break
-                }
-            }
-            sent.append((stream, volume, packet, payload))
+            sent.append((stream, volume, packet, payload(packet, slot)))
         case .sendAndReport(let id, let volume, let packet, let slot):
-            sent.append((.data, volume, packet, slot.flatMap { buffers[$0.value] }))
+            sent.append((.data, volume, packet, payload(packet, slot)))
             complete(.writeHandedToNetwork(id), metadata: false)
+        case .sendPart(let volume, let packet, let slot, let offset, let report):
+            guard case .data(let head) = packet, let values = buffers[slot.value] else { return }
+            let first = Int(offset / 512)
+            sent.append((.data, volume, packet, Array(values[first..<first + Int(head.range.count)])))
+            if let report { complete(.writeHandedToNetwork(report), metadata: false) }
         case .makeChallenge:
             challenges += 1
             authenticated(.challengeMade([UInt8](repeating: challenges &* 7, count: 63) + [UInt8(name.utf8.first!)]))

@@ -7,6 +7,10 @@ final class TestPair {
     /// Whether streams exist.
     var isLinked = false
     private var nextSocket: UInt32 = 1
+    /// Packets are encoded and decoded on their way.
+    var travelsAsBytes = false
+    /// What was wrong with the bytes.
+    var problems: [String] = []
 
     init(seed: UInt64 = 1, sectors: UInt64 = 65_536) {
         a = TestNode("alice", seed: seed, sectors: sectors)
@@ -77,12 +81,51 @@ final class TestPair {
             b.sent = []
             for message in fromA {
                 if stops?(message.packet) ?? false { return isLinked = false }
-                b.receive(message.stream, message.volume, message.packet, message.payload)
+                carry(message, from: a, to: b)
             }
             for message in fromB {
                 if stops?(message.packet) ?? false { return isLinked = false }
-                a.receive(message.stream, message.volume, message.packet, message.payload)
+                carry(message, from: b, to: a)
             }
+        }
+    }
+
+    func carry(
+        _ message: (stream: StreamKind, volume: VolumeNumber, packet: Packet, payload: [UInt64]?), from: TestNode, to: TestNode
+    ) {
+        var packet = message.packet
+        if travelsAsBytes {
+            guard let decoded = recoded(message.stream, packet, payloadSectors: message.payload?.count ?? 0, from.format, to.format)
+            else { return }
+            packet = decoded
+        }
+        to.receive(message.stream, message.volume, packet, message.payload)
+    }
+
+    /// As the receiver reads what the sender writes, if the agreement allows it.
+    private func recoded(
+        _ stream: StreamKind, _ packet: Packet, payloadSectors: Int, _ written: WireFormat, _ read: WireFormat
+    ) -> Packet? {
+        let isFirst = packet.command(in: .initial) == .connectionFeatures
+        let (written, read) = isFirst ? (.initial, .initial) : (written, read)
+        if !isFirst, written != read { problems.append("\(packet): \(written) is read as \(read)") }
+        if !isFirst, !packet.command(in: written).shape.isAvailable(in: written) {
+            problems.append("\(packet) is not for version \(written.version)")
+        }
+        let isBulk = payloadSectors > 0 && !packet.isBitmap
+        let most = written.version < 95 ? 64 : written.version < 100 ? 256 : 2048
+        if isBulk, payloadSectors > most { problems.append("\(packet) is too large for version \(written.version)") }
+        let bytes = WireTest.encode(packet, payloadLength: isBulk ? payloadSectors * 512 : 0, format: written)
+        do {
+            guard let (header, decoded) = try WireTest.decode(bytes, stream: stream, format: read) else {
+                problems.append("\(packet) is cut short")
+                return nil
+            }
+            if header.payloadLength != (isBulk ? payloadSectors * 512 : 0) { problems.append("\(packet): payload \(header.payloadLength)") }
+            return decoded
+        } catch {
+            problems.append("\(packet): \(error)")
+            return nil
         }
     }
 
@@ -90,10 +133,10 @@ final class TestPair {
     func deliverOne() {
         if !a.sent.isEmpty {
             let message = a.sent.removeFirst()
-            b.receive(message.stream, message.volume, message.packet, message.payload)
+            carry(message, from: a, to: b)
         } else if !b.sent.isEmpty {
             let message = b.sent.removeFirst()
-            a.receive(message.stream, message.volume, message.packet, message.payload)
+            carry(message, from: b, to: a)
         }
     }
 

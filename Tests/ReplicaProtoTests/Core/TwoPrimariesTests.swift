@@ -395,7 +395,7 @@ extension TestPair {
             let stream: StreamKind = random.coin() ? .data : .meta
             guard let index = from.sent.firstIndex(where: { $0.stream == stream }) else { continue }
             let message = from.sent.remove(at: index)
-            to.receive(message.stream, message.volume, message.packet, message.payload)
+            carry(message, from: from, to: to)
         }
     }
 }

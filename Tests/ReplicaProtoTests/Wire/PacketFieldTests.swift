@@ -46,7 +46,9 @@ import Testing
         let discard = DiscardPacket(sector: sector, blockID: 7, sequence: 1, flags: .discard, byteCount: area.byteCount)
         #expect(decodes(.trim(discard)) == area.isGood(atMost: 128 << 20))
         #expect(decodes(.zeroes(discard)) == area.isGood(atMost: 128 << 20))
-        #expect(decodes(.writeSame(discard), payloadLength: 512) == area.isGood(atMost: 128 << 20))
+        var pattern = discard
+        pattern.patternBytes = 512
+        #expect(decodes(.writeSame(pattern), payloadLength: 512) == area.isGood(atMost: 128 << 20))
         let description = AreaPacket(sector: sector, byteCount: area.byteCount)
         #expect(decodes(.outOfSync(description)) == area.isGood(atMost: 128 << 20))
         #expect(decodes(.resyncDeallocated(description)) == area.isGood(atMost: 128 << 20))
