@@ -78,3 +78,7 @@ policy "after-sb-1pri violently-as0p; after-sb-0pri discard-least-changes; rr-co
 policy "after-sb-1pri call-pri-lost-after-sb; after-sb-0pri discard-least-changes;" "two" 64 128 apart
 policy "after-sb-1pri call-pri-lost-after-sb; after-sb-0pri discard-least-changes;" "two" 128 64 one
 policy "after-sb-2pri disconnect; after-sb-0pri discard-least-changes;" "" 64 128 apart
+# Both are Primary still: the target goes on as one with the other's data, if it may.
+policy "allow-two-primaries; after-sb-2pri disconnect; after-sb-0pri discard-least-changes;" "" 64 128 apart
+policy "allow-two-primaries; after-sb-2pri violently-as0p; after-sb-0pri discard-least-changes;" "" 64 128 apart
+policy "allow-two-primaries; after-sb-2pri violently-as0p; after-sb-0pri discard-least-changes; rr-conflict violently;" "" 64 128 two
