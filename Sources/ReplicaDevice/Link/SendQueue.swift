@@ -85,7 +85,7 @@ struct SendQueue: ~Copyable {
         push(Segment(position: position, length: UInt32(length), slot: .max, sent: 0, report: Self.nobody, isReported: false))
     }
 
-    /// Appends a payload; its loan ends when `advance` names it.
+    /// Appends a payload, or `length` bytes of it from byte `offset` on; its loan ends when `advance` names it.
     mutating func append(_ slot: BufferSlot, from offset: Int = 0, length: Int) {
         push(
             Segment(

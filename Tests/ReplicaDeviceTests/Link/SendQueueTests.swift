@@ -28,13 +28,15 @@ import Testing
                 next = next &+ UInt8(truncatingIfNeeded: length)
             case 2:
                 if let slot = pool.leaseForPeer(bytes: 512, use: .received) {
-                    let length = Int(random.next() % 512) + 1
-                    for k in 0..<length {
+                    // Some are pieces of what a buffer holds.
+                    let offset = random.next() % 2 == 0 ? 0 : Int(random.next() % 512)
+                    let length = Int(random.next() % UInt64(512 - offset)) + 1
+                    for k in 0..<offset + length {
                         pool.address(of: slot).storeBytes(
                             of: UInt8(truncatingIfNeeded: k &* 7), toByteOffset: k, as: UInt8.self)
-                        expected.append(UInt8(truncatingIfNeeded: k &* 7))
+                        if k >= offset { expected.append(UInt8(truncatingIfNeeded: k &* 7)) }
                     }
-                    queue.append(slot, length: length)
+                    queue.append(slot, from: offset, length: length)
                     queue.reportLast(RequestID(index: UInt32(round), generation: 0))
                     reports.append((UInt32(round), expected.count))
                 }
