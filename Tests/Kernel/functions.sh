@@ -98,7 +98,7 @@ write_conf() {
     cat >"$conf.new" <<CONF
 global { usage-count no; disable-ip-verification; }
 common {
-    net  { timeout 40; ping-int 5; ping-timeout 20; connect-int 5; ${1:-} }
+    net  { timeout 40; ping-int 5; ping-timeout ${ping_timeout:-20}; connect-int 5; ${1:-} }
     disk { c-plan-ahead 0; c-min-rate 0; ${2:-resync-rate 100M;} }
 }
 resource r0 {

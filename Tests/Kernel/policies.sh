@@ -5,6 +5,9 @@
 # seconds: 480
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
+# Each side waits that long before it takes a new connection for one, and here are many.
+# shellcheck disable=SC2034
+ping_timeout=8
 
 # in_sync_or_apart: what came of it, in $came
 in_sync_or_apart() {
