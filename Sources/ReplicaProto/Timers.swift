@@ -27,6 +27,8 @@ struct Timers {
         case forgive
         /// A volume that pulled ahead may go back.
         case catchUp
+        /// A volume was introduced, and nothing came of it.
+        case introductions
         /// wait-connect and wait-sync.
         case waiters
         /// A command waits for a second try.
@@ -92,6 +94,7 @@ extension Resource {
             case .sequence: sequenceOverdue()
             case .forgive: forgiveEpochs()
             case .catchUp: catchUpDue()
+            case .introductions: introductionsOverdue()
             case .waiters: checkWaiters()
             case .retry: retryCommands()
             }

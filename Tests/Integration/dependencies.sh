@@ -9,16 +9,16 @@ for node in "${nodes[@]}"; do
     mkdir -p "$work/$node/run"
     for disk in first second third; do truncate -s 32M "$work/$node/$disk.img"; done
 done
+# second_volume WANTED DIRECTORY
+second_volume() { [ -z "$1" ] || printf 'volume 1 { device minor 2; meta-disk internal; disk %s/third.img; }' "$2"; }
 # write_conf [AFTER [VOLUME1]]: what r1 waits for; r0 has a second volume
 write_conf() {
-    local extra
-    extra() { [ -z "${1:-}" ] || printf 'volume 1 { device minor 2; meta-disk internal; disk %s/third.img; }' "$2"; }
     cat >"$conf" <<CONF
 global { usage-count no; disable-ip-verification; }
 common { net { timeout 20; ping-int 3; connect-int 3; } disk { c-plan-ahead 0; resync-rate 10M; c-min-rate 0; } }
 resource r0 {
-    on alice { address ipv6 [::1]:$port; volume 0 { device minor 0; meta-disk internal; disk $work/alice/first.img; } $(extra "${2:-}" "$work/alice") }
-    on bob { address ipv6 [::1]:$((port + 1)); volume 0 { device minor 0; meta-disk internal; disk $work/bob/first.img; } $(extra "${2:-}" "$work/bob") }
+    on alice { address ipv6 [::1]:$port; volume 0 { device minor 0; meta-disk internal; disk $work/alice/first.img; } $(second_volume "${2:-}" "$work/alice") }
+    on bob { address ipv6 [::1]:$((port + 1)); volume 0 { device minor 0; meta-disk internal; disk $work/bob/first.img; } $(second_volume "${2:-}" "$work/bob") }
 }
 resource r1 {
     device minor 1; meta-disk internal;

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Two volumes in one resource, over IPv6: writes to both in one stream of epochs, one volume without its disk, resyncs of one
-# and of both, where the second waits for the first.
+# Two volumes in one resource, over IPv6; the second is added while the first is in use: writes to both in one stream of
+# epochs, one volume without its disk, resyncs of one and of both, where the second waits for the first.
 # directions: kernel ours
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 
 second_kernel_disk=$judge/carol1.img
-sizes=([0]=$((64 << 20)) [1]=$((64 << 20)))
+sizes=([0]=$((32 << 20)) [1]=$((32 << 20)))
 # vio NODE VOLUME QEMU-IO-COMMAND...
 vio() {
     local node=$1 volume=$2 commands=() command
@@ -58,45 +58,55 @@ for volume in 0 1; do
     truncate -s "${sizes[volume]}" "$work/alice/disk$volume.img"
 done
 disk_of[alice]=$work/alice/disk0.img
-cat >"$conf" <<CONF
+# write_conf VOLUMES
+write_conf() {
+    local own='' his='' volume disk
+    for ((volume = 0; volume < $1; volume++)); do
+        disk=$([ $volume = 0 ] || echo 'disk { resync-after r0/0; }')
+        own+="volume $volume { device minor $volume; meta-disk internal; disk $work/alice/disk$volume.img; $disk } "
+        his+="volume $volume { device minor $volume; meta-disk internal; disk /dev/vd$([ $volume = 0 ] && echo a || echo b); $disk } "
+    done
+    cat >"$conf" <<CONF
 global { usage-count no; disable-ip-verification; }
 common {
     net  { protocol C; timeout 40; ping-int 5; ping-timeout 20; connect-int 5; }
     disk { c-plan-ahead 0; c-min-rate 0; resync-rate 60M; }
 }
 resource r0 {
-    on alice {
-        volume 0 { device minor 0; meta-disk internal; disk $work/alice/disk0.img; }
-        volume 1 { device minor 1; meta-disk internal; disk $work/alice/disk1.img; disk { resync-after r0/0; } }
-        address ipv6 [fd77::1]:7788;
-    }
-    on carol {
-        volume 0 { device minor 0; meta-disk internal; disk /dev/vda; }
-        volume 1 { device minor 1; meta-disk internal; disk /dev/vdb; disk { resync-after r0/0; } }
-        address ipv6 [fd77::11]:7788;
-    }
+    on alice { $own address ipv6 [fd77::1]:7788; }
+    on carol { $his address ipv6 [fd77::11]:7788; }
 }
 CONF
-chmod 600 "$conf"
-conf_of_carol=$conf
+    chmod 600 "$conf"
+    conf_of_carol=$conf
+}
+write_conf 2
 for node in alice carol; do "$node" create-md --force r0/0 r0/1 >"$work/create-md.out" 2>&1 || fail "create-md on $node: $(cat "$work/create-md.out")"; done
+
+say "a second volume comes, to $one first; the disks have different sizes"
+write_conf 1
 alice up r0
 carol up r0
-for node in alice carol; do await 30 "$node: two volumes Connected" volumes_are "$node" Inconsistent/Inconsistent Inconsistent/Inconsistent; done
-
-say "a first sync of one, none of the other"
-carol new-current-uuid --clear-bitmap r0/1
+one_is() { [ "$("$1" cstate r0)" = Connected ] && [ "$("$1" dstate r0)" = "$2" ]; }
+for node in alice carol; do await 30 "$node: one volume Connected" one_is "$node" Inconsistent/Inconsistent; done
 "$one" primary --force r0/0
+for node in alice carol; do await 30 "$node: one volume in sync" one_is "$node" UpToDate/UpToDate; done
+write_conf 2
+"$one" adjust r0
+vio "$one" 0 "write -P 12 0 64k" flush || fail "volume 0 beside a new one: $(cat "$work/io.out")"
+"$two" adjust r0
+for node in alice carol; do await 30 "$node: two volumes Connected" volumes_are "$node" UpToDate/UpToDate Inconsistent/Inconsistent; done
+carol new-current-uuid --clear-bitmap r0/1
 both_settled
 "$one" primary r0/1
-vio "$one" 0 "write -P 1 0 8M" "write -P 2 20M 64k" flush || fail "volume 0: $(cat "$work/io.out")"
-vio "$one" 1 "write -P 3 0 8M" "write -P 4 30M 64k" flush || fail "volume 1: $(cat "$work/io.out")"
+vio "$one" 0 "write -P 1 0 4M" "write -P 2 20M 64k" flush || fail "volume 0: $(cat "$work/io.out")"
+vio "$one" 1 "write -P 3 0 4M" "write -P 4 30M 64k" flush || fail "volume 1: $(cat "$work/io.out")"
 both_same "written"
 
 say "writes to both at once"
-vio "$one" 0 "write -q -P 5 8M 16M" "read -q -P 1 0 8M" flush >/dev/null &
+vio "$one" 0 "write -q -P 5 8M 8M" "read -q -P 1 0 4M" flush >/dev/null &
 first=$!
-vio "$one" 1 "write -q -P 6 8M 16M" flush || fail "volume 1: $(cat "$work/io.out")"
+vio "$one" 1 "write -q -P 6 8M 8M" flush || fail "volume 1: $(cat "$work/io.out")"
 wait "$first" || fail "volume 0: $(cat "$work/io.out")"
 both_same "written together"
 
@@ -116,8 +126,8 @@ both_same "after a resync of volume 0"
 
 say "apart, then a resync of both, one after the other"
 "$one" disconnect r0
-vio "$one" 0 "write -P 10 0 56M" flush || fail "volume 0: $(cat "$work/io.out")"
-vio "$one" 1 "write -P 11 0 30M" flush || fail "volume 1: $(cat "$work/io.out")"
+vio "$one" 0 "write -P 10 0 28M" flush || fail "volume 0: $(cat "$work/io.out")"
+vio "$one" 1 "write -P 11 0 12M" flush || fail "volume 1: $(cat "$work/io.out")"
 before=$(wc -l <"$(log_of alice)")
 "$one" connect r0
 both_same "after a resync of both"

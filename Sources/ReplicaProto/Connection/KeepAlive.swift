@@ -23,14 +23,24 @@ extension Resource {
             case .sourceWaits: sourceWaits(action.volume)
             case .catchesUp: catchesUp(action.volume)
             case .verifyEnds: verifyAcksProcessed(action.volume)
+            case .hasIntroduced: findLonelyVolumes()
             }
         }
-        findLonelyVolumes()
     }
 
-    /// Volumes of which the peer has said nothing long after it answered for others: it does not have them.
+    /// The peer has introduced one volume: the others come right behind, or not at all.
+    mutating func awaitIntroductions() {
+        if volumes.contains(where: { $0.heardNothing }) { timers.set(.introductions, now + .seconds(2)) }
+    }
+
+    /// Asks the peer for a sign of life, since a link that stands still is silent about all volumes.
+    mutating func introductionsOverdue() {
+        guard link.phase == .established, let v = volumes.firstIndex(where: { $0.heardNothing }) else { return }
+        afterPing(v, .hasIntroduced)
+    }
+
+    /// Volumes of which the peer has said nothing long after it introduced others: it does not have them.
     private mutating func findLonelyVolumes() {
-        guard link.phase == .established, now.since(link.establishedAt) > .seconds(2) else { return }
         for v in volumes.indices where volumes[v].isInHandshake && volumes[v].heardNothing {
             log(.warning, v, "the peer has no such volume")
             volumes[v].isLonely = true

@@ -90,7 +90,7 @@ struct Link {
 
 /// Something that waits until the peer has processed all that we sent on the meta stream so far.
 struct PingAction {
-    enum Kind { case targetEnds, sourceEnds, sourceWaits, catchesUp, verifyEnds }
+    enum Kind { case targetEnds, sourceEnds, sourceWaits, catchesUp, verifyEnds, hasIntroduced }
 
     /// Acks to wait for.
     var ping: UInt64

@@ -58,7 +58,10 @@ extension Resource {
     ) {
         let old = volumes[v].state
         link.peerStateSeen = true
-        if link.phase == .parameters { link.phase = .established }
+        if link.phase == .parameters {
+            link.phase = .established
+            awaitIntroductions()
+        }
         let attachState = volumes[v].attachDiskState
         let change: (inout VolumeState) -> Void = {
             $0.peerRole = peer.role

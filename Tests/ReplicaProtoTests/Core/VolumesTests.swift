@@ -38,7 +38,7 @@ import Testing
         }
     }
 
-    @Test("each volume is told of in the order of numbers, each packet with its own")
+    @Test("items 6, 15: each volume is told of in the order of numbers, each packet with its own")
     func handshakes() {
         let (node, peer) = connected()
         let told = peer.take().filter { $0.stream == .data && $0.packet.command(in: node.format) == .sizes }
@@ -46,7 +46,7 @@ import Testing
         #expect((0...1).allSatisfy { node.state(of: $0).connection == .connected && node.state(of: $0).peerDisk == .upToDate })
     }
 
-    @Test("writes of all volumes make one stream of epochs; sequence numbers are each volume's own")
+    @Test("items 35, 41: writes of all volumes make one stream of epochs; sequence numbers are each volume's own")
     func oneTransferLog() {
         let (node, peer) = connected()
         for volume in [first, second] { promote(node, peer, volume) }
