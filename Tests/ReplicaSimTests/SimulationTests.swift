@@ -123,6 +123,8 @@ import Testing
         1430, 9515, 18588, 15330, 5557,
         // Two primaries: a verdict whose giver dies, writes that arrive after their node's death.
         879, 2732, 7949,
+        // Two resizes within a moment of each other.
+        7371, 15699,
         // Two generations and only unanswered writes between them; A's writes under way when the Primary dies, too.
         25050, 52249, 75489, 99422,
         // Frozen, or refused, and then demoted.

@@ -57,6 +57,8 @@ extension Resource {
     /// P_SIZES on an established connection that wants to know ours: what the peer's administrator has started. Our disk
     /// may have grown since it was measured.
     mutating func resizeRequested(_ v: Int, _ packet: SizesPacket) {
+        // One at a time: what grows by the one before is copied or not as that one said.
+        guard volumes[v].sizeChanges.isEmpty else { return begin(.peer(packet, connection: link.instance, grew: false), v) }
         let before = volumes[v].sectors
         guard adoptPeerSize(v, packet) else { return }
         begin(.peer(packet, connection: link.instance, grew: volumes[v].sectors > before), v)
