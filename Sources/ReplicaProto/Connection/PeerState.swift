@@ -242,7 +242,8 @@ extension Resource {
     private mutating func applyPeerChange(_ v: Int, _ request: StateChangeRequest) -> StateChangeResult {
         let change = StateChange(request).mirrored()
         let old = volumes[v].state
-        guard change.applied(to: old) != nil else { return .peerTooOld }
+        guard let wanted = change.applied(to: old) else { return .peerTooOld }
+        if wanted.connection == .verifyT, old.connection == .connected, lacksData(v) { return .noUpToDateDisk }
         volumes[v].obeysPeer = true
         let result = requestState(v) { state in
             if let changed = change.applied(to: state) { state = changed }

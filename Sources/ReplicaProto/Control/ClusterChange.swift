@@ -122,6 +122,11 @@ extension Resource {
             answer(change.command, .success)
         case .verify:
             guard let v = change.volume else { return }
+            guard !lacksData(v) else {
+                // A disk has failed since we asked, and the peer is VerifyT by now.
+                answer(change.command, code(.noUpToDateDisk))
+                return connectionFailed(.networkFailure)
+            }
             setState(v) { $0.connection = .verifyS }
             answer(change.command, .success)
         case .disconnect(let kind):

@@ -312,9 +312,12 @@ extension Resource {
 
     private mutating func passOnError(_ v: Int) {
         guard volumes[v].state.disk > .inconsistent, volumes[v].state.peerDisk == .upToDate else { return }
+        let wasVerifying = volumes[v].state.connection.isVerifying
         setState(v) { $0.disk = .inconsistent }
         volumes[v].isDegrading = true
         enqueue(v, .superblock, .then(.degraded))
+        // DRBD 8.4 does not believe a disk to be Inconsistent while it verifies, but in a handshake it does.
+        if wasVerifying, volumes[v].state.role == .secondary { connectionFailed(.networkFailure) }
     }
 
     mutating func degraded(_ v: Int) {

@@ -55,6 +55,7 @@ extension Resource {
         let v = peerRequests[p].volume
         volumes[v].localPending -= 1
         let range = peerRequests[p].range
+        let isComparison = peerRequests[p].kind == .verifyRead || peerRequests[p].kind == .verifyCompare
         if let buffer, error == nil, examine(p, buffer) { return diskMayBeIdle(v) }
         peerReadEnds(p, error == nil ? buffer : nil, matches: false)
         if let error {
@@ -62,7 +63,9 @@ extension Resource {
             log(.error, v, "IO error on behalf of the peer: READ sector \(range.start.value)+\(range.count) errno \(error.code)")
             volumes[v].hadReadError = true
             _ = volumes[v].bitmap.setOutOfSync(range, deviceSectors: volumes[v].sectors)
-            localIOFailed(v)
+            // A verify has told the peer, too, that the block is not good here.
+            let isKnown = isComparison && volumes[v].diskOptions.onIOError == .passOn
+            if !isKnown { localIOFailed(v) }
         }
         retryLater(v)
         diskMayBeIdle(v)

@@ -139,13 +139,20 @@ extension Resource {
             // The end may be moved while it runs.
             volumes[v].verifyStop = stop ?? .max
             answer(id, .success)
+            askForDigests(v)
             return verifyMayEnd(v)
         }
         let verdict = judge(v) { $0.connection = .verifyS }
         guard verdict.isSuccess else { return answer(id, code(verdict)) }
+        guard !lacksData(v) else { return answer(id, code(.noUpToDateDisk)) }
         if let start { volumes[v].verifyStart = start & ~(BitmapBlock.sectors - 1) }
         volumes[v].verifyStop = stop ?? .max
         askPeer(ClusterChange(.verify, id, v, mask: 0x1f0, value: 0x120))
+    }
+
+    /// One of the copies is known not to be good: what differs says nothing.
+    func lacksData(_ v: Int) -> Bool {
+        volumes[v].state.disk == .inconsistent || volumes[v].state.peerDisk == .inconsistent
     }
 
     mutating func beginVerify(_ v: Int) {
@@ -277,6 +284,11 @@ extension Resource {
     mutating func askForDigests(_ v: Int) {
         guard volumes[v].state.connection == .verifyS else { return }
         let end = verifyEnd(v)
+        if volumes[v].verify?.wanted != nil, volumes[v].verify?.position ?? 0 >= end {
+            // The end has moved to before it.
+            volumes[v].verify?.wanted = nil
+            retryLater(v)
+        }
         while let verify = volumes[v].verify, verify.mayAskMore, verify.position < end {
             let range = SectorRange(
                 verify.position, UInt32(min(BitmapBlock.sectors, volumes[v].sectors - verify.position)))

@@ -57,6 +57,11 @@ extension VolumeState {
             state.disk = Self.unfinished(state.disk)
             state.peerDisk = Self.unfinished(state.peerDisk)
         }
+        let lacksData = state.disk == .inconsistent || state.peerDisk == .inconsistent
+        if state.connection.isVerifying && old.connection.isVerifying && lacksData {
+            // There is nothing left to compare with. DRBD 8.4 calls that disk UpToDate, whatever it lacks.
+            state.connection = .connected
+        }
         if state.connection < .connected && state.disk == .negotiating {
             state.disk = context.exposedMatchesCurrent ? context.attachDiskState : .diskless
             state.peerDisk = context.exposedMatchesCurrent ? context.attachPeerDisk : .unknown

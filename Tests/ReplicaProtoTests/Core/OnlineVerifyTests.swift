@@ -255,6 +255,82 @@ import Testing
         }
     }
 
+    /// DRBD 8.4 calls both disks UpToDate when a verify begins, whatever they lack, and while it runs.
+    @Test("a copy that is not good is not compared", arguments: [true, false])
+    func aCopyThatIsNotGood(primary: Bool) {
+        var disk = SameData.quickDisk
+        disk.onIOError = .passOn
+        disk.resyncRate = 400
+        let pair = TestPair(sectors: 20_000)
+        pair.up(options, disk)
+        _ = pair.a.command(.newCurrentUUID(volume, clearBitmap: true))
+        pair.exchange()
+        _ = pair.a.command(.primary(volume, force: false))
+        pair.exchange()
+        // In the middle of a run.
+        _ = (primary ? pair.a : pair.b).command(.verify(volume, start: nil, stop: nil))
+        pair.exchange()
+        pair.pass(.milliseconds(100))
+        #expect(pair.a.state.connection.isVerifying && pair.b.state.connection.isVerifying)
+        pair.b.failsWrites = DiskError(5)
+        let id = pair.a.write(16_000, 7)
+        pair.exchange()
+        pair.b.failsWrites = nil
+        #expect(pair.a.replies[id]?.error == nil && pair.a.replies[id] != nil)
+        #expect(pair.b.state.disk == .inconsistent && pair.b.state.connection < .connected)
+        #expect(pair.a.isMarked(2000))
+        #expect(!pair.b.core.link.isUsable)
+        pair.cut()
+        pair.link()
+        #expect(pair.synchronise())
+        let same = pair.a.data == pair.b.data
+        #expect(same)
+        pair.pass(.seconds(2))
+        #expect(pair.a.core.openWork() == [] && pair.b.core.openWork() == [])
+        // Before one.
+        for isSource in [true, false] {
+            let (node, peer) = SameData.connected(options)
+            if isSource {
+                peer.disk = .inconsistent
+                peer.say(.state(peer.state(.connected, peerDisk: .upToDate)))
+            } else {
+                node.core.setState(0) { $0.disk = .inconsistent }
+            }
+            node.sent = []
+            #expect(node.code(.verify(volume, start: nil, stop: nil)) == -2)
+            #expect(node.sent.isEmpty)
+            peer.say(.stateChangeRequest(StateChangeRequest(mask: 0x1f0, value: 0x120)))
+            let replies = node.sent.compactMap { if case .stateChangeReply(let code) = $0.packet { code } else { nil } }
+            #expect(replies == [-2])
+            #expect(node.state.connection == .connected)
+        }
+        // After we asked and before the answer.
+        let (node, peer) = SameData.connected(options)
+        let asked = node.command(.verify(volume, start: nil, stop: nil))
+        node.core.setState(0) { $0.disk = .inconsistent }
+        peer.ack(.stateChangeReply(1))
+        #expect(node.answers[asked]?.code == -2)
+        #expect(!node.core.link.isUsable)
+    }
+
+    /// The end of a run may be moved to where it has been, while it waits for a write.
+    @Test func anEndThatMovesBack() {
+        var options = options
+        options.replicationProtocol = .a
+        let (node, peer) = SameData.connected(options, primary: true, sectors: 4096)
+        _ = node.write(800, 5)
+        _ = node.command(.verify(volume, start: 800, stop: nil))
+        peer.ack(.stateChangeReply(1))
+        peer.pass(.milliseconds(300))
+        #expect(peer.verifyRequests.isEmpty && node.state.connection == .verifyS)
+        let held = node.write(800, 6)
+        #expect(node.replies[held] == nil)
+        _ = node.command(.verify(volume, start: 0, stop: 400))
+        #expect(node.replies[held] != nil)
+        peer.ack(.pingAck)
+        #expect(node.state.connection == .connected)
+    }
+
     /// What cannot be read is not known to be equal.
     @Test("read errors count as differences", arguments: [true, false])
     func readErrors(atInitiator: Bool) {

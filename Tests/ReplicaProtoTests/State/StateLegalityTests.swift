@@ -77,13 +77,25 @@ import Testing
                 for peerDisk in DiskState.allCases where peerDisk > .failed {
                     var wanted = Self.state(.secondary, .secondary, connection, disk, peerDisk)
                     wanted.pausedByUser = connection == .pausedSyncS || connection == .pausedSyncT
-                    let state = wanted.sanitized(from: wanted, context: StateContext())
+                    // A verify under way is another matter.
+                    let old = connection.isVerifying ? Self.state(.secondary, .secondary, .connected, disk, peerDisk) : wanted
+                    let state = wanted.sanitized(from: old, context: StateContext())
                     #expect(state.connection == connection)
                     #expect(bounds.disk.contains(state.disk))
                     #expect(bounds.peerDisk.contains(state.peerDisk))
                 }
             }
         }
+    }
+
+    @Test("a disk that turns out to be no good ends a verify, and nobody calls it UpToDate", arguments: [ConnectionState.verifyS, .verifyT])
+    func aBadDiskEndsVerify(connection: ConnectionState) {
+        let old = Self.state(.secondary, .primary, connection, .upToDate, .upToDate)
+        for (disk, peerDisk) in [(DiskState.inconsistent, DiskState.upToDate), (.upToDate, .inconsistent)] {
+            let state = Self.state(.secondary, .primary, connection, disk, peerDisk).sanitized(from: old, context: StateContext())
+            #expect(state.connection == .connected && state.disk == disk && state.peerDisk == peerDisk)
+        }
+        #expect(old.sanitized(from: old, context: StateContext()) == old)
     }
 
     @Test func aFailedDiskEndsResync() {
