@@ -23,4 +23,8 @@ package enum CoreMutation: UInt8, Equatable, Sendable, CaseIterable {
     case finishResyncEarly
     /// The activity log is not applied to the bitmap when a crashed primary attaches.
     case skipActivityLogReplay
+    /// Writes go on in blocks that an online verify compares.
+    case verifyWithoutLock
+    /// The source of a resync takes every digest for its own.
+    case trustDigests
 }

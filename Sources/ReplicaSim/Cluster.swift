@@ -29,6 +29,13 @@ package final class Cluster {
     package private(set) var pieces = 0
     /// Connections of an older version that got as far as writes.
     package var olderVersions: Set<UInt32> { Set(nodes.flatMap(\.writtenVersions)).subtracting([101]) }
+    /// Online verifies that came to their end, blocks that they compared, and those of them that differed.
+    package internal(set) var verifyRuns = 0
+    package internal(set) var verifiedBlocks = 0
+    package internal(set) var foundDifferences = 0
+    /// Requests of resyncs that were answered without data: equal by their digest, or all zeroes.
+    package private(set) var sparedRequests = 0
+    package private(set) var zeroedRequests = 0
 
     // MARK: What must be true
     /// One history; two while both nodes write on their own.
@@ -41,6 +48,11 @@ package final class Cluster {
     var nextWrite: UInt32 = 1
     /// Writes that were answered with success, in order of their answers.
     var acknowledged: [(range: SectorRange, write: UInt32, node: Int)] = []
+    /// Blocks that were changed behind the cores' backs; clients never write there.
+    var planted: Set<Int> = []
+    /// Of these, what both nodes know since an online verify, unless one of them died since.
+    var foundBlocks: Set<Int> = []
+    var hadReadFault = false
     /// When the last flush that was answered with success was asked for: what was answered before is durable.
     var lastFlush = Instant.zero
     package var violation: String?
@@ -115,7 +127,7 @@ package final class Cluster {
             stepCount += 1
             now = time
             perform(action)
-            if stepCount > 300_000 { fail("still not quiet after \(stepCount) steps") }
+            if stepCount > 600_000 { fail("still not quiet after \(stepCount) steps") }
         }
         return violation
     }
@@ -240,7 +252,7 @@ package final class Cluster {
         case .send(let kind, let volume, let packet, let payload):
             trace { "\(node.name) -> \(kind) \(Self.text(packet))" }
             checkVersion(node, packet)
-            count(packet)
+            count(packet, node)
             send(node, kind, volume, packet, payload)
         case .sendAndReport(let id, let volume, let packet, let payload):
             trace { "\(node.name) -> data \(Self.text(packet))" }
@@ -282,8 +294,12 @@ package final class Cluster {
         }
     }
 
-    private func count(_ packet: Packet) {
+    private func count(_ packet: Packet, _ node: SimNode) {
         switch packet {
+        case .verifyRequest(let request): checkVerifyRequest(node, request)
+        case .verifyResult(let ack): checkVerifyResult(node, ack)
+        case .resyncIsInSync: sparedRequests += 1
+        case .resyncDeallocated: zeroedRequests += 1
         case .superseded, .retryWrite: conflicts += 1
         case .state(let word): if VolumeState(word: word)?.connection == .ahead { aheads += 1 }
         default: break

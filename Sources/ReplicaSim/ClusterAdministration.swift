@@ -24,6 +24,7 @@ extension Cluster {
     func kill(_ node: SimNode) {
         guard node.isRunning else { return }
         trace { "\(node.name): killed" }
+        foundBlocks.removeAll()
         primaryIsLost(node)
         abandonOperations(node)
         dropSockets(node, silently: false)
@@ -37,6 +38,7 @@ extension Cluster {
     func cutPower(_ node: SimNode) {
         guard node.hasPower else { return }
         trace { "\(node.name): power cut" }
+        foundBlocks.removeAll()
         // Also one that was killed before: whoever attaches its disk takes it for a crashed Primary's.
         let wasPrimary = node.inForce.superblock?.flags.contains(.primaryIndicator) ?? false
         primaryIsLost(node)
@@ -132,6 +134,7 @@ extension Cluster {
         node.nextCommand += 1
         node.pendingCommand = id
         node.openCommand = command
+        if case .verify = command { node.verify.getsOtherEnd = state(node)?.connection == .verifyS }
         if case .connect(let configuration) = command { node.discardsData = configuration.discardMyData }
         trace { "\(node.name): command \(Self.name(command))" }
         step(node, .commandReceived(id, command))
@@ -140,6 +143,9 @@ extension Cluster {
     func commandAnswered(_ node: SimNode, _ id: CommandID, _ answer: CommandAnswer) {
         trace { "\(node.name) -> answer \(answer.code) \(answer.text)" }
         guard node.pendingCommand == id else { return fail("\(node.name) answers command \(id.value), which is not open") }
+        if case .verify(_, let start, let stop)? = node.openCommand, answer.code == 0 {
+            verifyAccepted(node, start: start, stop: stop)
+        }
         node.pendingCommand = nil
         node.openCommand = nil
         node.lastAnswer = answer
@@ -210,6 +216,9 @@ extension Cluster {
             nodes[node].metadataCapacity += 8
         case .resize(let node, let assumeClean):
             command(nodes[node], .resize(Self.volume, ResizeRequest(assumeClean: assumeClean)))
+        case .spoil(let node, let extent): spoil(nodes[node], extent: extent)
+        case .verify(let node, let start, let stop):
+            command(nodes[node], .verify(Self.volume, start: start, stop: stop))
         case .suspend: for node in nodes where state(node)?.role == .primary { command(node, .suspendIO(Self.volume)) }
         case .invalidate(let node):
             // Only where the other copy is whole.
@@ -281,6 +290,7 @@ extension Cluster {
             // Primary needs the one it has, until the next attach (`wire-resync.md` 8.8).
             return command(node, state.role == .primary ? .detach(Self.volume, force: false) : .disconnect(force: false))
         }
+        if isHealing, settles(state), repairsDifferences(node, state) { return }
         if state.pausedByUser, eager { return command(node, .resumeSync(Self.volume)) }
         if wants(node) || isForked {
             if state.role == .primary, node.export.isPrimary, !node.exportIsOpen { return openExport(node) }
@@ -296,14 +306,14 @@ extension Cluster {
     }
 
     /// Connected, and both disks good.
-    private func settles(_ state: VolumeState) -> Bool {
+    func settles(_ state: VolumeState) -> Bool {
         state.connection == .connected && state.disk == .upToDate && state.peerDisk == .upToDate
     }
 
     /// A promotion without an answer may still happen: it waits for a peer that does not answer, and goes on alone when
     /// the connection is lost (`wire.md` 6.5). Who promotes the other node meanwhile wants a split brain, and that is
     /// what `design.md` 5, rule 5 would give him. Cluster managers wait for the answer, too.
-    private func isBeingPromoted(_ node: SimNode) -> Bool {
+    func isBeingPromoted(_ node: SimNode) -> Bool {
         guard node.isRunning else { return false }
         if let command = node.openCommand, case .primary = command { return true }
         return node.commands.contains { if case .primary = $0 { true } else { false } }

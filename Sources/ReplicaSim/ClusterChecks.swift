@@ -7,6 +7,7 @@ extension Cluster {
     /// Keeps track of who has everything that clients were promised.
     func watch(_ node: SimNode) {
         guard let own = state(node) else { return }
+        watchVerify(node, own)
         let other = peer(of: node)
         let isTarget = own.connection == .syncTarget || own.connection == .pausedSyncT
         if isTarget { node.resyncEndedAt = nil }
@@ -155,7 +156,7 @@ extension Cluster {
                 for block in range {
                     var differs = false
                     for sector in block * 8..<min(block * 8 + 8, left.count) where left[sector] != right[sector] { differs = true }
-                    guard differs, !isCovered(block, hot) else { continue }
+                    guard differs, !planted.contains(block), !isCovered(block, hot) else { continue }
                     return fail(
                         "after \(moment) block \(block) (extent \(block / 1024)) differs and nobody knows: \(left[block * 8]) and \(right[block * 8])")
                 }
@@ -291,7 +292,11 @@ extension Cluster {
         }
         let left = nodes[0].data.current
         let right = nodes[1].data.current
-        if left != right, let sector = left.indices.first(where: { left[$0] != right[$0] }) {
+        // What was planted and never found is still there.
+        if let block = foundBlocks.first(where: plantedBlockDiffers) {
+            return fail("block \(block) was found to differ, and no resync has repaired it")
+        }
+        if left != right, let sector = left.indices.first(where: { left[$0] != right[$0] && !planted.contains($0 / 8) }) {
             return fail("sector \(sector) differs: \(left[sector]) and \(right[sector]), possible \(histories[0].versions(sector))")
         }
         for sector in histories[0].touched where !histories[0].mayHold(Int(sector), nodes[0].data.current[Int(sector)]) {

@@ -16,7 +16,9 @@ extension Cluster {
             node.metadataBefore = node.metadata
             node.metadata = node.metadata.elsewhere()
         case .readDisk(let tag, _, let range):
-            begin(.read(tag, range), node, fails: takeFault(&node.failingReads))
+            let fails = takeFault(&node.failingReads)
+            if fails { hadReadFault = true }
+            begin(.read(tag, range), node, fails: fails)
         case .writeDisk(let tag, _, let range, let slot, let fua):
             guard let stamps = node.stamps(slot), stamps.count == Int(range.count) else {
                 return fail("\(node.name) writes \(range) from buffer \(slot.value), which it does not own")

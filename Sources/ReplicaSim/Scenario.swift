@@ -41,6 +41,10 @@ package struct Scenario: Sendable {
         /// A disk gets larger; nobody is told.
         case grow(Int)
         case resize(Int, assumeClean: Bool)
+        /// A block of one disk changes, and nobody sees it.
+        case spoil(Int, extent: Int)
+        /// Sectors from where to where; nil: from where the last run was interrupted, to the end.
+        case verify(Int, start: UInt64?, stop: UInt64?)
     }
 
     package let seed: UInt64
@@ -48,6 +52,8 @@ package struct Scenario: Sendable {
     var sectors: UInt64
     /// Disks grow in the middle of it.
     let grows: Bool
+    /// Blocks are compared by their digests, in resyncs and online.
+    let compares: Bool
     /// Sectors that a disk may come to have.
     var largest: UInt64
     var disk = DiskOptions()
@@ -72,11 +78,13 @@ package struct Scenario: Sendable {
     /// - Parameters:
     ///   - grows: whether disks grow; by default one seed in eight says so.
     ///   - older: whether a node may be of an older version; two seeds in five.
-    package init(seed: UInt64, grows: Bool? = nil, older: Bool = true) {
+    ///   - compares: whether digests are in use; by default another one in eight.
+    package init(seed: UInt64, grows: Bool? = nil, compares: Bool? = nil, older: Bool = true) {
         self.seed = seed
         var random = SimRandom(seed: seed ^ 0x5ce7_a210)
         kind = random.chance(12) ? .splitBrain : .faults
         self.grows = grows ?? (kind == .faults && seed % 8 == 3)
+        self.compares = compares ?? (kind == .faults && seed % 8 == 5)
         largest = 0
         let extents = random.chance(5) ? 34 : random.between(2, 6)
         sectors = UInt64(extents) * ActivityLogExtent.sectors - UInt64(random.pick([0, 0, 8, 7 * 8, 3, 4096]))
@@ -124,6 +132,7 @@ package struct Scenario: Sendable {
             // Ahead came with 96, and was the reason for it.
             if kind == .faults, net.onCongestion == .pullAhead { versions = versions.map { max($0, 96) } }
         }
+        if self.compares { addComparisons(SimRandom(seed: seed ^ 0xd16_e575)) }
         guard self.grows, kind == .faults else { return }
         largest += 4 * ActivityLogExtent.sectors
         var growth = SimRandom(seed: seed ^ 0x9e0_3517)
@@ -161,6 +170,29 @@ package struct Scenario: Sendable {
             case 2: steps.append(.switchOver)
             default: steps.append(.stall(.milliseconds(50)))
             }
+        }
+    }
+
+    private mutating func addComparisons(_ seed: SimRandom) {
+        var random = seed
+        net.verifyAlgorithm = "sha1"
+        if random.chance(60) { net.checksumAlgorithm = "crc32c" }
+        net.checksumsAfterCrashOnly = random.chance(20)
+        if random.chance(60) { disk.rsDiscardGranularity = random.pick([4096, 65_536, 1 << 20]) }
+        // A verify of everything takes its time, and before 97, and at 100, it knows no other end.
+        let isSmall = sectors < 10 * ActivityLogExtent.sectors
+        guard isSmall || versions.allSatisfy({ $0 >= 97 && $0 != 100 }) else { return }
+        for _ in 0..<random.between(1, 4) {
+            let extent = random.below(8)
+            // Where clients are, and where something was planted; seldom all of it.
+            let first = UInt64(extent) % (sectors / ActivityLogExtent.sectors) * ActivityLogExtent.sectors
+            let isWhole = isSmall && random.chance(15)
+            let start: UInt64? = isWhole ? random.pick([nil, 0]) : first
+            let verify = Step.verify(random.below(2), start: start, stop: isWhole ? nil : first + 8 * 510)
+            var steps = [verify]
+            if random.chance(60) { steps.insert(.spoil(random.below(2), extent: extent), at: 0) }
+            let place = random.below(self.steps.count + 1)
+            self.steps.insert(contentsOf: steps, at: place)
         }
     }
 

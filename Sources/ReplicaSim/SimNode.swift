@@ -89,6 +89,7 @@ final class SimNode {
     var format = WireFormat.initial
     /// Agreed versions that it has sent writes with.
     var writtenVersions: Set<UInt32> = []
+    var verify = VerifyWatch()
 
     init(index: Int, seed: inout SimRandom, data: DataDisk, metadata: MetadataDisk, capacity: UInt64) {
         self.index = index
@@ -142,6 +143,7 @@ final class SimNode {
         openCommand = nil
         discardsData = false
         isSetUp = false
+        verify = VerifyWatch()
         effects.removeAll()
     }
 

@@ -35,6 +35,7 @@ case ("many", 3):
     var aheads = 0
     var pieces = 0
     var versions: Set<UInt32> = []
+    var compared = 0
     for seed in from..<from + count {
         let cluster = Cluster(scenario: Scenario(seed: seed), mutation: mutation)
         if let violation = cluster.run() {
@@ -46,10 +47,11 @@ case ("many", 3):
         aheads += cluster.aheads
         pieces += cluster.pieces
         versions.formUnion(cluster.olderVersions)
+        compared += cluster.verifiedBlocks
     }
     let seconds = Date().timeIntervalSince(start)
     print(
-        "\(count) seeds, \(failures) failed, \(steps) steps, \(conflicts) conflicts, \(aheads) times ahead, \(versions.count) older versions, \(pieces) pieces, \(Int(Double(count) / seconds)) seeds/s")
+        "\(count) seeds, \(failures) failed, \(steps) steps, \(conflicts) conflicts, \(aheads) times ahead, \(versions.count) older versions, \(pieces) pieces, \(compared) blocks compared, \(Int(Double(count) / seconds)) seeds/s")
     exit(failures == 0 ? 0 : 1)
 case ("replay", 2):
     guard let text = try? String(contentsOfFile: words[1], encoding: .utf8) else {

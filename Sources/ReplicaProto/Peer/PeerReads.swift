@@ -144,7 +144,7 @@ extension Resource {
         // would take it for the answer to what it asks for in this run.
         if volumes[v].resync != nil, request.epoch != volumes[v].resyncCount { return }
         if volumes[v].state.connection == .ahead { return send(.meta, v, .resyncCancel(ack(request))) }
-        if matches, request.kind == .checksumRead {
+        if matches || mutation == .trustDigests, request.kind == .checksumRead {
             let blocks = UInt64(request.range.count + 7) / 8
             volumes[v].resync?.equalBlocks += blocks
             send(.meta, v, .resyncIsInSync(ack(request)))

@@ -178,7 +178,7 @@ extension Resource {
                 p = other.next
             }
         }
-        if volumes[v].verify?.locks(range) ?? false { return true }
+        if mutation != .verifyWithoutLock, volumes[v].verify?.locks(range) ?? false { return true }
         return volumes[v].resync?.overlapsOutstanding(range) ?? false
     }
 

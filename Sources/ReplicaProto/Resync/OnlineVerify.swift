@@ -306,6 +306,7 @@ extension Resource {
 
     /// A write of ours that is not yet on both disks, or on ours without an answer.
     func overlapsUnconfirmedWrite(_ v: Int, _ range: SectorRange) -> Bool {
+        if mutation == .verifyWithoutLock { return false }
         var r = volumes[v].activeWrites > 0 ? volumes[v].active.head : -1
         while r >= 0 {
             let isUnderWay = requests[r].isRunningWrite || requests[r].stage == .postponed
