@@ -131,8 +131,6 @@ import Testing
         1430, 9515, 18588, 15330, 5557,
         // Two primaries: a verdict whose giver dies, writes that arrive after their node's death.
         879, 2732, 7949,
-        // Two resizes within a moment of each other.
-        7371, 15699,
         // Two generations and only unanswered writes between them; A's writes under way when the Primary dies, too.
         25050, 52249, 75489, 99422,
         // Frozen, or refused, and then demoted.
@@ -141,13 +139,15 @@ import Testing
         #expect(Cluster(scenario: Scenario(seed: seed, grows: false, compares: false, older: false)).run() == nil)
     }
 
-    @Test("what older versions lead to", arguments: [
+    @Test("what older versions and changes of size lead to", arguments: [
         // Nothing can be agreed on below version 91, or without a feature: the older one is upgraded.
         551, 947, 1013, 1165,
         // The network stalls before the features are known.
         4523,
         // A source that ends by itself: before the target's cache is flushed, before the target.
         9643, 25935, 25078,
+        // Two resizes within a moment of each other.
+        7371, 15699,
     ] as [UInt64]) func olderVersions(seed: UInt64) {
         #expect(Cluster(scenario: Scenario(seed: seed, compares: false)).run() == nil)
     }
