@@ -16,6 +16,8 @@ struct Volume {
     var activityLog = ActivityLog(slots: 1)
     /// Capacity that the metadata leaves for data, in sectors; 0 without disk.
     var usableSectors: UInt64 = 0
+    /// The same of a device that has grown, once its metadata have moved.
+    var usableAfterMove: UInt64?
     /// Where the metadata lies.
     var layout: MetadataLayout?
     /// The metadata is on its way to another place: FULL_SYNC stands for what is not there yet.

@@ -34,7 +34,7 @@ finish() {
     set +eu
     if [ "$status" != 0 ] && [ "$status" != 77 ]; then evidence "$status" >&2; fi
     for i in "${children[@]}"; do kill_tree "$i"; done
-    for node in "${nodes[@]}"; do kill_node "$node"; done
+    for node in "${nodes[@]}"; do kill_all "$node"; done
     for ((i = ${#cleanups[@]} - 1; i >= 0; i--)); do "${cleanups[i]}"; done
     for node in "${nodes[@]}"; do
         [ -z "${namespace_of[$node]}" ] || ip netns del "${namespace_of[$node]}" 2>/dev/null
@@ -278,13 +278,18 @@ uri() { printf 'nbd+unix:///r0?socket=%s/%s/run/r0.nbd' "$work" "$1"; }
 log_of() { printf '%s/%s/run/r0.log' "$work" "$1"; }
 pid_of() { cat "$work/$1/run/r0.pid" 2>/dev/null; }
 
-# kill_node NODE: SIGKILL for its daemon, and waits until it is gone. Nothing if it does not run.
+# kill_node NODE [RESOURCE]: SIGKILL for its daemon, and waits until it is gone. Nothing if it does not run.
 kill_node() {
     local pid
-    pid=$(pid_of "$1") || return 0
+    { pid=$(cat "$work/$1/run/${2:-r0}.pid"); } 2>/dev/null || return 0
     [[ "$(readlink "/proc/$pid/exe" 2>/dev/null)" = */replicad* ]] || return 0
     kill -9 "$pid" 2>/dev/null || return 0
     within 10 gone "$pid" || say "$1's daemon $pid does not die"
+}
+# kill_all NODE: the daemons of all its resources
+kill_all() {
+    local file
+    for file in "$work/$1/run/"*.pid; do kill_node "$1" "$(basename "$file" .pid)"; done
 }
 
 # MARK: What must be true in the end

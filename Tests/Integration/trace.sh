@@ -15,6 +15,7 @@ tracer=$last
 background lines alice trace r0
 liner=$last
 await 10 "a capture file" test -s "$work/trace.pcap"
+await 10 "the lines are asked for" asks_daemon "$liner"
 bob up r0
 await 20 "connected" connection_is alice Connected
 alice primary --force r0

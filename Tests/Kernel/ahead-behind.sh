@@ -5,7 +5,6 @@
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 
-gone() { ! kill -0 "$1" 2>/dev/null; }
 count() { if [ "$1" = alice ]; then grep -c -e "$2" "$(log_of alice)" || true; else kernel_log | grep -c -e "$2" || true; fi; }
 
 # Each way back rotates the source's history, of which the target hears nothing: with the kernel as the target, too, the

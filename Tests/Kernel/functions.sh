@@ -199,8 +199,9 @@ marked_in() {
 left_in() {
     local loop found i one other
     loop=$(losetup --show -f "$1")
-    found=$(drbdmeta - v08 "$loop" internal get-gi </dev/null 2>"$work/get-gi.out") || fail "get-gi of $1: $(cat "$work/get-gi.out")"
+    found=$(drbdmeta - v08 "$loop" internal get-gi </dev/null 2>"$work/get-gi.out") || found=
     losetup -d "$loop"
+    [ -n "$found" ] || fail "get-gi of $1: $(cat "$work/get-gi.out")"
     for i in 1 2 3 4; do
         one=$(cut -d: -f$i <<<"$found") other=$(cut -d: -f$i <<<"$2")
         [ $((16#$one & ~1)) = $((16#$other & ~1)) ] || fail "drbdmeta finds $found, and it was $2 while in use"

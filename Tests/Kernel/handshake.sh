@@ -33,6 +33,7 @@ await 5 "protocol version 101, we say" we_say 'Agreed network protocol version 1
 await 5 "protocol version 101, the kernel says" kernel_says 'Agreed network protocol version 101'
 for algorithm in sha1 sha256; do
     away
+    guest dmesg -C
     adjusted "cram-hmac-alg $algorithm; shared-secret secret;"
     settled
     await 5 "$algorithm, the kernel says" kernel_says "Peer authenticated using .* bytes HMAC"

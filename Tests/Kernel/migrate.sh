@@ -133,6 +133,16 @@ both_settled
 alpha primary r0
 use alpha "write -P 1 0 8M" flush
 
+evidence() {
+    local node
+    echo "--- $scenario broke with status $1${failed_because:+ ($failed_because)}"
+    for node in "${nodes[@]}"; do
+        echo "--- $node, whose disk is ${owner_of[$node]}"
+        tail -n 25 "$(log_of "$node")" 2>/dev/null
+        guest_of "$node" 10 sh -c 'tail -n +3 /proc/drbd; dmesg | tail -n 25'
+    done
+}
+
 # MARK: What must be true after each of the guide's steps
 
 # While a node is away the other one writes one more MiB.
@@ -162,6 +172,7 @@ alpha_leaves() {
     leaves alpha
     write_more beta
 }
+module_goes() { ! guest_of alpha 20 test -e /proc/drbd || fail "the module is still there"; }
 alpha_joins() { joined alpha; }
 # One block goes down and comes up: nobody wrote in between.
 alpha_goes_back() { both_settled; }
@@ -194,6 +205,8 @@ while IFS= read -r line; do
         say "$host# $line"
         # What it said of itself last, for whoever reads what it left.
         case $line in *" down "*) told=$(ask "$host" get-gi r0) ;; esac
+        # These go to the host that the step is for; nothing else of the guide is run here.
+        [[ $line =~ ^(drbdadm|drbdsetup|replctl|modprobe)(\ [a-z0-9-]+)+$ ]] || fail "the guide has a command that this does not run: $line"
         eval "$line" </dev/null >"$work/said.out" 2>&1 || fail "$host# $line: $(said)"
         case $line in *" dstate "*) [ "$(said)" = UpToDate/UpToDate ] || fail "$host# $line says $(said)" ;; esac
     elif [[ $line =~ ^\`\`\`sh\ ([a-z]+)\ ([a-z-]+)$ ]]; then
@@ -203,4 +216,4 @@ while IFS= read -r line; do
         fail "the guide has a block that this does not read: $line"
     fi
 done <"$guide"
-[ $steps = 11 ] || fail "the guide has $steps steps"
+[ $steps = 12 ] || fail "the guide has $steps steps"

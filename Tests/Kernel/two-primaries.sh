@@ -12,9 +12,9 @@ both_write() {
     background ours fio "${common[@]}" --ioengine=nbd "--uri=$(uri alice)"
     guest fio "${common[@]}" --ioengine=libaio --direct=1 --filename=/dev/drbd0 >"$work/theirs.out" 2>&1 || fail "fio on carol: $(tail -n 3 "$work/theirs.out")"
     await 20 "fio on alice ends" gone "$last"
+    [ -s "$work/ours.out" ] || fail "fio on alice has nothing to say"
     ! grep -q -i -e 'error' "$work/ours.out" || fail "fio on alice: $(tail -n 3 "$work/ours.out")"
 }
-gone() { ! kill -0 "$1" 2>/dev/null; }
 primaries() { [ "$(role alice)/$(role carol)" = Primary/Primary/Primary/Primary ]; }
 
 both_up "protocol C;"

@@ -9,15 +9,15 @@ second_kernel_disk=$judge/carol1.img
 sizes=([0]=$((32 << 20)) [1]=$((32 << 20)))
 # vio NODE VOLUME QEMU-IO-COMMAND...
 vio() {
-    local node=$1 volume=$2 commands=() command
+    local node=$1 volume=$2 commands=() command out=$work/io.$2.out
     shift 2
     for command in "$@"; do commands+=(-c "$command"); done
     if [ "$node" = alice ]; then
-        qemu-io -f raw "${commands[@]}" "nbd+unix:///r0%2F$volume?socket=$work/alice/run/r0.nbd" >"$work/io.out" 2>&1 || return 1
+        qemu-io -f raw "${commands[@]}" "nbd+unix:///r0%2F$volume?socket=$work/alice/run/r0.nbd" >"$out" 2>&1 || return 1
     else
-        guest qemu-io -f raw -t none "${commands[@]}" "/dev/drbd$volume" >"$work/io.out" 2>&1 || return 1
+        guest qemu-io -f raw -t none "${commands[@]}" "/dev/drbd$volume" >"$out" 2>&1 || return 1
     fi
-    ! grep -q -i -e 'failed' -e 'error' -e 'verification' "$work/io.out"
+    ! grep -q -i -e 'failed' -e 'error' -e 'verification' "$out"
 }
 pair_of() { printf '%s\n%s' "$1" "$2"; }
 volumes_are() { [ "$("$1" cstate r0)" = "$(pair_of Connected Connected)" ] && [ "$("$1" dstate r0)" = "$(pair_of "$2" "$3")" ]; }
@@ -93,28 +93,28 @@ for node in alice carol; do await 30 "$node: one volume Connected" one_is "$node
 for node in alice carol; do await 30 "$node: one volume in sync" one_is "$node" UpToDate/UpToDate; done
 write_conf 2
 "$one" adjust r0
-vio "$one" 0 "write -P 12 0 64k" flush || fail "volume 0 beside a new one: $(cat "$work/io.out")"
+vio "$one" 0 "write -P 12 0 64k" flush || fail "volume 0 beside a new one: $(cat "$work/io.0.out")"
 "$two" adjust r0
 for node in alice carol; do await 30 "$node: two volumes Connected" volumes_are "$node" UpToDate/UpToDate Inconsistent/Inconsistent; done
 carol new-current-uuid --clear-bitmap r0/1
 both_settled
 "$one" primary r0/1
-vio "$one" 0 "write -P 1 0 4M" "write -P 2 20M 64k" flush || fail "volume 0: $(cat "$work/io.out")"
-vio "$one" 1 "write -P 3 0 4M" "write -P 4 30M 64k" flush || fail "volume 1: $(cat "$work/io.out")"
+vio "$one" 0 "write -P 1 0 4M" "write -P 2 20M 64k" flush || fail "volume 0: $(cat "$work/io.0.out")"
+vio "$one" 1 "write -P 3 0 4M" "write -P 4 30M 64k" flush || fail "volume 1: $(cat "$work/io.1.out")"
 both_same "written"
 
 say "writes to both at once"
 vio "$one" 0 "write -q -P 5 8M 8M" "read -q -P 1 0 4M" flush >/dev/null &
 first=$!
-vio "$one" 1 "write -q -P 6 8M 8M" flush || fail "volume 1: $(cat "$work/io.out")"
-wait "$first" || fail "volume 0: $(cat "$work/io.out")"
+vio "$one" 1 "write -q -P 6 8M 8M" flush || fail "volume 1: $(cat "$work/io.1.out")"
+wait "$first" || fail "volume 0: $(cat "$work/io.0.out")"
 both_same "written together"
 
 say "one volume without its disk on $one"
 "$one" detach r0/1
 await 20 "$two sees it" volumes_are "$two" UpToDate/UpToDate UpToDate/Diskless
-vio "$one" 1 "write -P 7 1M 1M" "read -P 7 1M 1M" "read -P 4 30M 64k" flush || fail "volume 1 without a disk: $(cat "$work/io.out")"
-vio "$one" 0 "write -P 8 1M 1M" flush || fail "volume 0: $(cat "$work/io.out")"
+vio "$one" 1 "write -P 7 1M 1M" "read -P 7 1M 1M" "read -P 4 30M 64k" flush || fail "volume 1 without a disk: $(cat "$work/io.1.out")"
+vio "$one" 0 "write -P 8 1M 1M" flush || fail "volume 0: $(cat "$work/io.0.out")"
 "$one" attach r0/1
 both_same "attached again"
 
@@ -126,8 +126,8 @@ both_same "after a resync of volume 0"
 
 say "apart, then a resync of both, one after the other"
 "$one" disconnect r0
-vio "$one" 0 "write -P 10 0 28M" flush || fail "volume 0: $(cat "$work/io.out")"
-vio "$one" 1 "write -P 11 0 12M" flush || fail "volume 1: $(cat "$work/io.out")"
+vio "$one" 0 "write -P 10 0 28M" flush || fail "volume 0: $(cat "$work/io.0.out")"
+vio "$one" 1 "write -P 11 0 12M" flush || fail "volume 1: $(cat "$work/io.1.out")"
 before=$(wc -l <"$(log_of alice)")
 "$one" connect r0
 both_same "after a resync of both"

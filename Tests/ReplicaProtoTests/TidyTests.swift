@@ -75,4 +75,23 @@ import Testing
         #expect(recorded.allSatisfy { PacketCommand(rawValue: $0) != nil })
         #expect(Set(PacketCommand.allCases.map(\.name)).count == PacketCommand.allCases.count)
     }
+
+    @Test("the table of interoperation has every kernel scenario in each of its directions, and all of them hold")
+    func interoperationIsComplete() throws {
+        let table = try String(contentsOf: Self.root.appendingPathComponent("docs/interop.md"), encoding: .utf8)
+        var rows = Set<String>()
+        for line in table.split(separator: "\n") {
+            let cells = line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+            if cells.count == 5, cells[4] == "holds" { rows.insert("\(cells[0])/\(cells[2])") }
+        }
+        let folder = Self.root.appendingPathComponent("Tests/Kernel")
+        var expected = Set<String>()
+        for file in try FileManager.default.contentsOfDirectory(atPath: folder.path) where file.hasSuffix(".sh") {
+            let script = try String(contentsOf: folder.appendingPathComponent(file), encoding: .utf8)
+            guard let directions = script.firstMatch(of: /# directions: (.*)/)?.output.1 else { continue }
+            for direction in directions.split(separator: " ") { expected.insert("\(file.dropLast(3))/\(direction)") }
+        }
+        #expect(expected.count > 40)
+        #expect(rows == expected)
+    }
 }

@@ -27,11 +27,23 @@ enum HelpText {
         "resume-sync", "adjust", "adjust-with-progress", "wait-connect", "wait-con-int", "role", "cstate", "dstate",
         "dump", "dump-xml", "create-md", "show-gi", "get-gi", "dump-md", "wipe-md", "apply-al", "hidden-commands",
     ]
-    private static let ours = ["wait-sync", "events2", "show", "proc", "trace", "recording", "decode"]
+    /// What our own commands do, and on what.
+    private static let ownCommands: [(name: String, operand: String, summary: String)] = [
+        ("wait-sync", "{all|RESOURCE...}", "waits until nothing is being synchronised, with a bar on a terminal"),
+        ("events2", "[RESOURCE...]", "prints what changes, as drbdsetup does"),
+        ("show", "[RESOURCE...]", "prints the options that are in force"),
+        ("proc", "", "prints the status text"),
+        ("trace", "RESOURCE", "prints each packet that passes, or writes a capture (--pcap=FILE); --count=N ends it"),
+        ("recording", "{all|RESOURCE...}", "has the daemon write its last events and decisions, for replsim replay"),
+        ("decode", "FILE...", "explains captures, superblocks and activity logs"),
+    ]
 
     static func usage(command: CommandSpec?, _ environment: ToolEnvironment) -> String {
         let program = environment.programName
-        var text = "\nUSAGE: \(program) \(command?.name ?? "COMMAND") [OPTION...] {all|RESOURCE...}\n\n"
+        let own = command.flatMap { command in ownCommands.first { $0.name == command.name } }
+        let operand = own?.operand ?? "{all|RESOURCE...}"
+        var text = "\nUSAGE: \(program) \(command?.name ?? "COMMAND") [OPTION...] \(operand)\n\n"
+        if let own { text += "\(own.name) \(own.summary).\n\n" }
         if environment.kind == .replctl && command == nil {
             text += "       \(program) setup COMMAND ...\n       \(program) meta ...\n\n"
         }
@@ -44,7 +56,7 @@ enum HelpText {
                 }
             }
         } else {
-            text += "\nCOMMANDS:\n" + table(environment.kind == .replctl ? usual + ours : usual)
+            text += "\nCOMMANDS:\n" + table(environment.kind == .replctl ? usual + ownCommands.map(\.name) : usual)
         }
         let persona = environment.persona
         return text + "\nVersion: \(persona.version) (api:\(persona.api))\nGIT-hash: \(persona.gitHash)\n"

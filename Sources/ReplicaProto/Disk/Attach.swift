@@ -346,7 +346,7 @@ extension Resource {
         volumes[v].isClosing = true
         if volumes[v].hadReadError, !volumes[v].closesCleanly {
             // A read error's block may lie outside the log's extents: if the bitmap can't be written, all is suspect.
-            volumes[v].fullSyncFlag = volumes[v].metadataBroken
+            if volumes[v].metadataBroken { volumes[v].fullSyncFlag = true }
         }
         // The peer counts on what was acknowledged, and no epoch will flush this disk any more.
         enqueue(v, .flushData, .changedPages, .superblock)

@@ -30,10 +30,17 @@ extension Resource {
         connectionFailed(.networkFailure)
     }
 
+    /// A flush failed that was not meant for the peer's writes, but would have covered them, and that of their epoch would not
+    /// tell any more: none of what the peer has not had acknowledged may ever be.
+    mutating func receivedWritesAreInDoubt() {
+        if link.isUsable, receiveEpochs.owesAcknowledgements { connectionFailed(.networkFailure) }
+    }
+
     /// A flush of a client failed on our disk. What it was to make durable lies inside the extents of the activity log, which
     /// the next attach finds; a disk that stays in use has to know now.
     mutating func ownWritesMayBeLost(_ v: Int) {
         volumes[v].closesCleanly = false
+        receivedWritesAreInDoubt()
         if volumes[v].diskOptions.onIOError == .passOn, volumes[v].hasDisk {
             if volumes[v].activityLogDisabled {
                 setWholeBitmap(v, .lostCache)

@@ -253,6 +253,8 @@ extension Resource {
             if volumes[v].metadata.transactionRunning {
                 volumes[v].metadata.transactionRunning = false
                 volumes[v].activityLog.transactionCommitted()
+                // It may have been the flush before it.
+                receivedWritesAreInDoubt()
             }
             metadataFailed(v)
             advanceMetadata(v)
@@ -272,22 +274,28 @@ extension Resource {
         volumes[v].metadata.running = nil
         if let error {
             log(.error, v, "flushing the data device failed: errno \(error.code)")
-            // Nobody knows what was lost with it.
-            if volumes[v].state.disk == .failed { volumes[v].fullSyncFlag = true }
-            metadataFailed(v)
+            // Nobody knows what was lost with it. The metadata can still say so.
+            volumes[v].fullSyncFlag = true
+            receivedWritesAreInDoubt()
+            forgetRotation(v)
+            failDisk(v, isMetadata: false)
+            retryLater(v)
         }
         advanceMetadata(v)
     }
 
     /// A metadata error always detaches, whatever on-io-error says (`metadata.md` 7.3).
     private mutating func metadataFailed(_ v: Int) {
-        if volumes[v].isRotating {
-            // Neither disk nor peer will ever know the new identifier.
-            volumes[v].rotationFailed = true
-            volumes[v].exposedIdentifier = volumes[v].identifiers.bitmap
-        }
+        forgetRotation(v)
         failDisk(v, isMetadata: true)
         retryLater(v)
+    }
+
+    /// Neither disk nor peer will ever know the new identifier.
+    private mutating func forgetRotation(_ v: Int) {
+        guard volumes[v].isRotating else { return }
+        volumes[v].rotationFailed = true
+        volumes[v].exposedIdentifier = volumes[v].identifiers.bitmap
     }
 
     // MARK: The superblock

@@ -58,7 +58,11 @@ extension Resource {
     /// may have grown since it was measured.
     mutating func resizeRequested(_ v: Int, _ packet: SizesPacket) {
         // One at a time: what grows by the one before is copied or not as that one said.
-        guard volumes[v].sizeChanges.isEmpty else { return begin(.peer(packet, connection: link.instance, grew: false), v) }
+        guard volumes[v].sizeChanges.isEmpty else {
+            // And no more than one waits: the last says it all.
+            if volumes[v].sizeChanges.count > 1, case .peer = volumes[v].sizeChanges.last { volumes[v].sizeChanges.removeLast() }
+            return begin(.peer(packet, connection: link.instance, grew: false), v)
+        }
         let before = volumes[v].sectors
         guard adoptPeerSize(v, packet) else { return }
         begin(.peer(packet, connection: link.instance, grew: volumes[v].sectors > before), v)
@@ -85,12 +89,13 @@ extension Resource {
             // More disk than the metadata can speak of.
             return finishSizeChange(v, refusal: CommandAnswer(code: 112))
         }
-        volumes[v].usableSectors = usable
-        volumes[v].ownDiskChanged = true
         if new == layout {
+            volumes[v].usableSectors = usable
             volumes[v].ownDiskChanged = false
             finishSizeChange(v)
         } else {
+            // Not in use before the metadata that lie there are out of the way.
+            volumes[v].usableAfterMove = usable
             moveMetadata(v, from: layout, to: new)
         }
     }
@@ -137,6 +142,16 @@ extension Resource {
         enqueue(v, .then(.resized))
     }
 
+    /// What was found on the device counts from now on.
+    mutating func moveEnds(_ v: Int) {
+        if let usable = volumes[v].usableAfterMove {
+            volumes[v].usableSectors = usable
+            volumes[v].usableAfterMove = nil
+            volumes[v].ownDiskChanged = true
+        }
+        finishSizeChange(v)
+    }
+
     /// The backing device is measured and the metadata where it belongs: the sizes are compared.
     mutating func finishSizeChange(_ v: Int, refusal: CommandAnswer? = nil) {
         guard let change = volumes[v].sizeChanges.first else { return }
@@ -155,6 +170,7 @@ extension Resource {
     mutating func abandonSizeChanges(_ v: Int) {
         let changes = volumes[v].sizeChanges
         volumes[v].sizeChanges = []
+        volumes[v].usableAfterMove = nil
         volumes[v].resizePending = false
         for case .command(let id, _) in changes { answer(id, CommandAnswer(code: 138)) }
     }

@@ -26,6 +26,8 @@ extension Resource {
 
     func isReadable(_ v: Int, _ request: BlockRequest) -> Bool {
         rangeIsInside(v, request.range) && request.byteCount % 512 == 0 && request.range.count <= Limits.requestSectors
+            // The length in a header of those days has 16 bits.
+            && (link.version >= 95 || request.byteCount <= maximumRequest)
     }
 
     /// Our disk is not good enough for what the peer asks.

@@ -66,6 +66,8 @@ struct ReceiveEpochs {
         _modify { yield &epochs[(head + count - 1) % epochs.count] }
     }
     var isFull: Bool { count == epochs.count }
+    /// Writes came whose epoch is not acknowledged yet.
+    var owesAcknowledgements: Bool { count > 1 || current.writes > 0 }
     /// The oldest epoch will get no further write, and all that it has have ended.
     var oldestIsComplete: Bool { oldest.isClosed && oldest.unfinished == 0 }
 

@@ -3,7 +3,8 @@ extension Resource {
     /// P_SUPERSEDED, P_RETRY_WRITE
     mutating func writeOverruled(_ ack: BlockAck, again: Bool) {
         guard let r = requests.find(blockID: ack.blockID), requests[r].isRunningWrite, isAck(ack, for: r),
-            requests[r].remote == .sent, !again || link.version >= 100
+            requests[r].remote == .sent, !again || link.version >= 100, link.options.allowTwoPrimaries, !link.isResolver,
+            !link.sentEpochs.isFull
         else {
             log(.error, nil, "unexpected verdict for sector \(ack.sector.value)")
             return connectionFailed(.networkFailure)

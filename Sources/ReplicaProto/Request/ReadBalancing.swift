@@ -5,7 +5,10 @@
 extension Resource {
     /// Whether a read that our disk could serve is the peer's. Remembers its turn.
     mutating func isPeersTurn(_ v: Int, _ range: SectorRange) -> Bool {
-        guard volumes[v].state.disk == .upToDate, prefersPeer(v, range) else { return false }
+        // Another Primary's disk may show a write that nobody has been answered, and that dies with it.
+        guard volumes[v].state.disk == .upToDate, volumes[v].state.peerRole != .primary, range.byteCount <= maximumRequest,
+            prefersPeer(v, range)
+        else { return false }
         return isEqualOnPeer(v, range)
     }
 

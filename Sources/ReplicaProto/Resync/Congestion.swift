@@ -35,7 +35,7 @@ extension Resource {
     /// An epoch was acknowledged, or there is none: the way back begins when nothing is under way.
     mutating func mayCatchUp(_ v: Int) {
         guard volumes[v].state.connection == .ahead, volumes[v].inFlightSectors == 0, volumes[v].catchUpAt == nil,
-            !volumes[v].asksToCatchUp
+            !volumes[v].asksToCatchUp, volumes[v].resyncHandler == nil
         else { return }
         catchUpLater(v, .seconds(1))
     }

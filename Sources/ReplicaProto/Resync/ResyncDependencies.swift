@@ -32,7 +32,6 @@ extension Resource {
     /// Pauses what has to wait and lets go on what need not any longer. Called at the end of a step in which a state has
     /// changed.
     mutating func followDependencies() {
-        dependenciesMayHaveChanged = false
         for v in volumes.indices {
             let state = volumes[v].state
             guard state.pausedByDependency || volumes[v].diskOptions.resyncAfter >= 0 else { continue }
@@ -40,6 +39,7 @@ extension Resource {
             let waits = mustWaitForOthers(v)
             if waits != state.pausedByDependency { setState(v) { $0.pausedByDependency = waits } }
         }
+        // What this itself has changed is no reason to look again: whoever is paused is as busy as before.
         dependenciesMayHaveChanged = false
     }
 

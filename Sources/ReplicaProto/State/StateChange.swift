@@ -302,7 +302,7 @@ extension Resource {
         case .resyncEndDurable: resyncEndDurable(v)
         case .fullSyncWritten(let reason): fullSyncWritten(v, reason)
         case .metadataMoved: metadataMoved(v)
-        case .resized: finishSizeChange(v)
+        case .resized: moveEnds(v)
         case .cleanedUpAfterLoss: volumeCleanedUp(v)
         case .closeDisk: closeDiskNow(v)
         }

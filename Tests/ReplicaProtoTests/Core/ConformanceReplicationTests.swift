@@ -482,6 +482,17 @@ import Testing
         #expect(node.buffers.isEmpty)
     }
 
+    /// A header of those versions has 16 bits for the length of the answer.
+    @Test("no request asks for more than an answer can carry", arguments: [UInt32(86), 90, 94])
+    func answersFitTheirHeader(version: UInt32) {
+        for isResync in [false, true] {
+            let (node, peer) = SameData.connected(version: version, features: [])
+            let request = BlockRequest(sector: Sector(0), blockID: 1, byteCount: 1 << 16)
+            peer.say(isResync ? .resyncDataRequest(request) : .dataRequest(request))
+            #expect(!node.state.connection.isConnected)
+        }
+    }
+
     // MARK: Limits
 
     /// Each write waits for the one before, and the peer flushes for ever: epochs pile up.

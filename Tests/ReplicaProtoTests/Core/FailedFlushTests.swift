@@ -33,6 +33,24 @@ import Testing
         #expect(!node.writtenSuperblock.flags.contains(.consistent))
     }
 
+    /// One write is answered and in the cache, the next one fails the disk, and so does the flush with which it is closed.
+    @Test func aDiskThatLeavesWithoutAFlushAcknowledgesNothing() {
+        let (node, peer) = SameData.connected()
+        node.holdsDisk = true
+        peer.write(0, 1)
+        node.failsWrites = inputOutput
+        peer.write(8, 2)
+        node.failsWrites = nil
+        node.failsNextFlush = inputOutput
+        node.holdsDisk = false
+        node.releaseHeld()
+        peer.say(.barrier(number: 7))
+        #expect(peer.commands(.meta).contains(.writeAck) && !peer.commands(.meta).contains(.barrierAck))
+        #expect(node.status.state.connection != .connected)
+        #expect(node.status.state.disk == .diskless)
+        #expect(node.writtenSuperblock.flags.contains(.fullSync))
+    }
+
     @Test("a disk without a cache needs no flush", arguments: [Int32(22), 38, 95])
     func unsupported(code: Int32) {
         let (node, peer) = failEpoch(.detach, DiskError(code))

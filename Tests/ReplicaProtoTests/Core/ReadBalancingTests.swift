@@ -55,6 +55,17 @@ import Testing
         #expect(!isRemote(alone, peer, 0))
     }
 
+    /// Its disk may show a write that nobody was answered, and that is gone when it dies.
+    @Test func anotherPrimaryIsNotAsked() {
+        var net = NetOptions()
+        net.allowTwoPrimaries = true
+        let (node, peer) = pair(.preferRemote, net)
+        #expect(isRemote(node, peer, 0))
+        peer.role = .primary
+        peer.say(.state(peer.state(.connected)))
+        #expect(node.state.peerRole == .primary && !isRemote(node, peer, 8))
+    }
+
     /// Under A and B a write is answered before the peer's disk has it.
     @Test(arguments: [ReplicationProtocol.a, .b])
     func whatThePeerHasNotConfirmedIsReadHere(replication: ReplicationProtocol) {

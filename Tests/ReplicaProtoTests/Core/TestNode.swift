@@ -47,6 +47,9 @@ final class TestNode {
     var handlersRun: [HandlerName] = []
     var handlerStatus: [HandlerName: Int32] = [:]
     var challenges: UInt8 = 1
+    /// What stands in for a random challenge and for an HMAC, if a test has its own.
+    var makesChallenge: (() -> [UInt8])?
+    var computesHMAC: ((HMACPurpose) -> [UInt8])?
     var clearedSuperblocks: [UInt64] = []
     /// Effects in the order in which they came, for tests of order.
     var trace: [Effect] = []
@@ -252,9 +255,11 @@ final class TestNode {
             sent.append((.data, volume, packet, Array(values[first..<first + Int(head.range.count)])))
             if let report { complete(.writeHandedToNetwork(report), metadata: false) }
         case .makeChallenge:
+            if let makesChallenge { return authenticated(.challengeMade(makesChallenge())) }
             challenges += 1
             authenticated(.challengeMade([UInt8](repeating: challenges &* 7, count: 63) + [UInt8(name.utf8.first!)]))
         case .computeHMAC(let purpose, _, let key, let message):
+            if let computesHMAC { return authenticated(.hmacComputed(purpose, computesHMAC(purpose))) }
             var sum: [UInt8] = Array(repeating: 0, count: 20)
             for (index, byte) in (key + message).enumerated() { sum[index % 20] = sum[index % 20] &* 31 &+ byte }
             authenticated(.hmacComputed(purpose, sum))

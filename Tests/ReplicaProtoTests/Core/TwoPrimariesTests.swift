@@ -329,6 +329,17 @@ import Testing
         #expect(node.replies[id] != nil)
     }
 
+    @Test("only the holder of the resolver flag gives verdicts", arguments: [true, false])
+    func verdictOnTheHolder(again: Bool) {
+        let (node, peer) = beside(resolver: true)
+        _ = node.write(0, 1)
+        let head = peer.writes[0]
+        let ack = BlockAck(sector: head.sector, blockID: head.blockID, byteCount: head.byteCount, sequence: 1)
+        peer.ack(again ? .retryWrite(ack) : .superseded(ack))
+        #expect(node.state.connection != .connected)
+        #expect(node.isIdle, "\(node.core.openWork())")
+    }
+
     @Test("verdicts on nothing of ours end the connection", arguments: 0..<4)
     func strangeVerdicts(kind: Int) {
         let (node, peer) = beside(resolver: false, version: kind == 3 ? 99 : 101)
