@@ -74,6 +74,8 @@ package final class Cluster {
     var uniteAt: Instant?
     /// Both disks have been UpToDate together.
     var hasBeenEqual: Bool
+    /// The second disk has got everything, though the first may not know: its source may not have seen the end.
+    var hasBeenCopied: Bool
     var promotedByForce = false
     /// The first primary has been chosen.
     var hasStarted = false
@@ -86,6 +88,7 @@ package final class Cluster {
         random = SimRandom(seed: scenario.seed)
         requestsLeft = scenario.requests
         hasBeenEqual = scenario.startsInSync
+        hasBeenCopied = scenario.startsInSync
         wantsPrimary = scenario.startsAlone ? 0 : nil
         histories = [History(sectors: Int(scenario.largest))]
         if traces { traceLines = [] }

@@ -11,9 +11,12 @@ extension Cluster {
         let other = peer(of: node)
         let isTarget = own.connection == .syncTarget || own.connection == .pausedSyncT
         if isTarget { node.resyncEndedAt = nil }
-        if node.wasTarget, !isTarget, own.disk == .upToDate { node.resyncEndedAt = now }
+        if node.wasTarget, !isTarget, own.disk == .upToDate {
+            node.resyncEndedAt = now
+            hasBeenCopied = true
+        }
         node.wasTarget = isTarget
-        if !isForked, own.role == .primary, hasBeenEqual {
+        if !isForked, own.role == .primary, hasBeenCopied {
             let isReplicated = own.connection.isConnected && own.peerDisk == .upToDate
             // Whoever can answer a write without the other leaves the other behind.
             switch (own.disk == .upToDate, isReplicated) {
@@ -30,6 +33,7 @@ extension Cluster {
             theirs.disk == .upToDate, theirs.peerDisk == .upToDate, theirs.connection == .connected
         else { return }
         hasBeenEqual = true
+        hasBeenCopied = true
         for node in nodes {
             node.lostPower = false
             node.lostTransit = false

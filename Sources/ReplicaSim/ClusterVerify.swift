@@ -59,9 +59,10 @@ extension Cluster {
     }
 
     /// What a verify has found is only marked; the next resync repairs it, and comes if one node is Primary when the
-    /// connection ends (`wire-resync.md` 8.11). True if there is nothing else to do for this node now.
+    /// connection ends (`wire-resync.md` 8.11). Either node may be the only one that still knows: the other's bitmap may have
+    /// been what its disk failed to write. True if there is nothing else to do for this node now.
     func repairsDifferences(_ node: SimNode, _ state: VolumeState) -> Bool {
-        guard scenario.compares, node.core.outOfSyncBits(of: Self.volume) > 0 else { return false }
+        guard scenario.compares, nodes.contains(where: { $0.core.outOfSyncBits(of: Self.volume) > 0 }) else { return false }
         let other = peer(of: node)
         let otherIsPrimary = self.state(other)?.role == .primary || isBeingPromoted(other)
         guard state.role == .primary else { return otherIsPrimary }

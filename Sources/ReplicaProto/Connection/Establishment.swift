@@ -302,6 +302,7 @@ extension Resource {
             volumes[v].peerDiskSize = 0
             volumes[v].resyncRepliesPending = 0
             volumes[v].resizePending = false
+            volumes[v].resizeAsked = nil
             volumes[v].owesResyncEnd = false
         }
         clearTransferLog()

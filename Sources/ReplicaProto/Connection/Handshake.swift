@@ -347,6 +347,7 @@ extension Resource {
             return
         }
         if packet.currentSize == 0, state.connection.isConnected { return resizeRequested(v, packet) }
+        volumes[v].resizeAsked = nil
         let before = volumes[v].sectors
         guard adoptPeerSize(v, packet) else { return }
         if state.connection.isConnected { followSizes(v, packet, grew: volumes[v].sectors > before) }

@@ -244,6 +244,10 @@ extension Resource {
         let old = volumes[v].state
         guard let wanted = change.applied(to: old) else { return .peerTooOld }
         if wanted.connection == .verifyT, old.connection == .connected, lacksData(v) { return .noUpToDateDisk }
+        // A Primary that is the source ends a resync before the target does, and believes in a copy that is not durable yet.
+        if old.connection.isSyncTarget, old.peerRole == .primary, old.peerDisk == .upToDate, wanted.peerDisk == .failed {
+            return .noUpToDateDisk
+        }
         volumes[v].obeysPeer = true
         let result = requestState(v) { state in
             if let changed = change.applied(to: state) { state = changed }

@@ -57,6 +57,8 @@ extension Resource {
     /// P_SIZES on an established connection that wants to know ours: what the peer's administrator has started. Our disk
     /// may have grown since it was measured.
     mutating func resizeRequested(_ v: Int, _ packet: SizesPacket) {
+        var packet = packet
+        agreeOnCopying(v, &packet)
         // One at a time: what grows by the one before is copied or not as that one said.
         guard volumes[v].sizeChanges.isEmpty else {
             // And no more than one waits: the last says it all.
@@ -66,6 +68,36 @@ extension Resource {
         let before = volumes[v].sectors
         guard adoptPeerSize(v, packet) else { return }
         begin(.peer(packet, connection: link.instance, grew: volumes[v].sectors > before), v)
+    }
+
+    /// The administrators of both nodes ask at the same moment, one of them for no copy: what is new is copied, and both
+    /// nodes have to know. Each has asked before it has heard the other.
+    private mutating func agreeOnCopying(_ v: Int, _ packet: inout SizesPacket) {
+        guard let asked = volumes[v].resizeAsked else { return }
+        let theyAssumeClean = packet.resizeFlags & ResizeFlag.assumeClean != 0
+        if theyAssumeClean == asked.assumesClean { return }
+        packet.resizeFlags &= ~ResizeFlag.assumeClean
+        guard asked.assumesClean else { return }
+        volumes[v].resizeAsked?.assumesClean = false
+        // Ours has grown without bits.
+        guard volumes[v].sectors > asked.from, volumes[v].state.disk.isUsable else { return }
+        let first = asked.from >> 3
+        _ = volumes[v].bitmap.setRun(
+            from: BitmapBlock(first), count: DirtyBitmap.bits(forDeviceSectors: volumes[v].sectors) - first)
+        enqueue(v, .changedPages)
+    }
+
+    /// The same where the peer's question waits for the end of our own command. True: ours asks for a copy, too.
+    private mutating func agreeOnCopying(_ v: Int, assumesClean: Bool) -> Bool {
+        for index in volumes[v].sizeChanges.indices {
+            guard case .peer(var packet, link.instance, let grew) = volumes[v].sizeChanges[index] else { continue }
+            let theyAssumeClean = packet.resizeFlags & ResizeFlag.assumeClean != 0
+            if assumesClean, !theyAssumeClean { return true }
+            guard !assumesClean, theyAssumeClean else { continue }
+            packet.resizeFlags &= ~ResizeFlag.assumeClean
+            volumes[v].sizeChanges[index] = .peer(packet, connection: link.instance, grew: grew)
+        }
+        return !assumesClean
     }
 
     private mutating func begin(_ change: SizeChange, _ v: Int) {
@@ -194,12 +226,15 @@ extension Resource {
         }
         volumes[v].diskOptions.size = request.sectors
         volumes[v].disk?.options.size = request.sectors
-        let grows = sectors > volumes[v].sectors
-        setSize(v, sectors, settingNew: !request.assumeClean)
+        let before = volumes[v].sectors
+        let grows = sectors > before
+        let copies = agreeOnCopying(v, assumesClean: request.assumeClean)
+        setSize(v, sectors, settingNew: copies)
         if connected {
+            volumes[v].resizeAsked = (assumesClean: !copies, from: before)
             if grows { volumes[v].resizePending = true }
             sendUUIDs(v)
-            let flags = (request.assumePeerHasSpace ? ResizeFlag.forced : 0) | (request.assumeClean ? ResizeFlag.assumeClean : 0)
+            let flags = (request.assumePeerHasSpace ? ResizeFlag.forced : 0) | (copies ? 0 : ResizeFlag.assumeClean)
             // A peer without a disk takes what it is told for our size.
             sendSizes(v, askForReply: volumes[v].state.peerDisk.isThere, flags: flags)
             volumes[v].ownDiskChanged = false

@@ -165,6 +165,7 @@ extension Resource {
         requests[r].local = error == nil ? .succeeded : .failed
         if let error {
             log(.error, v, "local flush failed: errno \(error.code)")
+            forgetLocalCopies(v)
             ownWritesMayBeLost(v)
         }
         finishFlush(r)

@@ -245,6 +245,21 @@ extension Resource {
         clearBits(v, requests[r].range)
     }
 
+    /// What our disk's cache held may be gone: a write that only waits for the peer is answered well if the peer has it.
+    mutating func forgetLocalCopies(_ v: Int) {
+        // A disk that leaves has the log's extents to be copied again, one that stays counts block by block.
+        let progress: LocalProgress = volumes[v].diskOptions.onIOError == .passOn ? .failed : .diskless
+        var r = volumes[v].active.head
+        while r >= 0 {
+            let next = requests[r].next
+            if requests[r].isRunningWrite, requests[r].local == .succeeded {
+                requests[r].local = progress
+                completeIfDone(r)
+            }
+            r = next
+        }
+    }
+
     /// Answers the client when both sides are as far as the protocol asks.
     mutating func completeIfDone(_ r: Int32) {
         guard requests[r].stage == .running, requests[r].isWrite else { return }

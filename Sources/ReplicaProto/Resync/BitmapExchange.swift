@@ -6,6 +6,8 @@ extension Resource {
     /// What a change of the connection state means for a resync.
     mutating func followResync(_ v: Int, from old: VolumeState, to new: VolumeState) {
         if old.connection.isVerifying, !new.connection.isVerifying { leaveVerify(v) }
+        // Whose disk leaves before the resync of its new area begins is compared when it comes back.
+        if !new.peerDisk.isThere { volumes[v].resyncsGrowth = false }
         if old.connection != new.connection {
             volumes[v].resyncsGrowth = false
             switch new.connection {
@@ -163,6 +165,8 @@ extension Resource {
 
     mutating func beginResync(_ v: Int) {
         volumes[v].resyncCount += 1
+        // Behind, what the run before had asked for may never be answered.
+        volumes[v].counters.peerPending -= volumes[v].resync?.outstanding.count ?? 0
         let fresh = Resync(
             serial: volumes[v].resyncCount, total: volumes[v].bitmap.weight, options: volumes[v].diskOptions, maxBuffers: link.options.maxBuffers, at: now)
         volumes[v].resync = fresh

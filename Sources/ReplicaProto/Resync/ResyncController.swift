@@ -73,7 +73,7 @@ package struct ResyncController: Sendable {
         return max(0, blocks)
     }
 
-    /// Requests went out.
+    /// Requests went out, or (negative) were refused.
     package mutating func note(requestedSectors: Int) { inFlightSectors += requestedSectors }
 
     private mutating func plannedSectors(_ sectorsAnswered: Int) -> Int {

@@ -265,6 +265,8 @@ extension Resource {
         if volumes[v].verify != nil { return verifyRefused(v, ack.range) }
         guard volumes[v].resync?.takeRequest(ack.range) ?? false else { return }
         volumes[v].counters.peerPending -= 1
+        // In flight no more: the controller would make less and less room for others.
+        volumes[v].resync?.controller.note(requestedSectors: -Int(ack.range.count))
         if !cancelled { countFailed(v, ack.range) }
         targetMayEnd(v)
         retryLater(v)
