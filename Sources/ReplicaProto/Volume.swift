@@ -28,8 +28,8 @@ struct Volume {
     var sizeChanges: [SizeChange] = []
     /// Our device has grown by command, and the peer has not answered yet.
     var resizePending = false
-    /// What we have asked the peer for, until it has answered, and the size before.
-    var resizeAsked: (assumesClean: Bool, from: UInt64)?
+    /// What we have asked the peer for, until it has answered, and our size and role before.
+    var resizeAsked: (assumesClean: Bool, from: UInt64, role: Role)?
     /// What our disk offers has changed, and the peer does not know yet.
     var ownDiskChanged = false
     /// The resync that begins is that of a grown area: without an exchange of bitmaps.

@@ -150,6 +150,8 @@ import Testing
         7371, 15699, 48203, 49187, 61123, 75683, 77931, 97275, 97683,
         // The target's disk leaves before the resync of the new area begins.
         48795, 74467,
+        // Who asked for the new size is demoted before the answer comes.
+        92139,
         // A write that waited for the peer, and our cache had lost it.
         75083,
         // Behind, and blocks that were asked for before; blocks that the source could not read.

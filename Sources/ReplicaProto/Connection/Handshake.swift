@@ -347,10 +347,11 @@ extension Resource {
             return
         }
         if packet.currentSize == 0, state.connection.isConnected { return resizeRequested(v, packet) }
+        let roles = (own: volumes[v].resizeAsked?.role ?? state.role, peer: state.peerRole)
         volumes[v].resizeAsked = nil
         let before = volumes[v].sectors
         guard adoptPeerSize(v, packet) else { return }
-        if state.connection.isConnected { followSizes(v, packet, grew: volumes[v].sectors > before) }
+        if state.connection.isConnected { followSizes(v, packet, grew: volumes[v].sectors > before, roles: roles) }
     }
 
     // MARK: Identifiers (`wire.md` 4.8)

@@ -125,8 +125,13 @@ extension Resource {
         case .negativeResyncReply(let ack): resyncReadRefused(v, ack, cancelled: false)
         case .resyncCancel(let ack): resyncReadRefused(v, ack, cancelled: true)
         case .resyncIsInSync(let ack): resyncBlockIsInSync(v, ack)
-        case .superseded(let ack): writeOverruled(ack, again: false)
-        case .retryWrite(let ack): writeOverruled(ack, again: true)
+        case .superseded(let ack):
+            writeOverruled(ack, again: false)
+            // A flush may have waited for nothing but the epoch of this write.
+            finishFlushes()
+        case .retryWrite(let ack):
+            writeOverruled(ack, again: true)
+            finishFlushes()
         case .connectionFeatures, .authChallenge, .authResponse, .protocolParameters, .protocolUpdate,
             .connectionStateChangeRequest, .connectionStateChangeReply, .barrier, .barrierAck, .ping, .pingAck,
             .unplugRemote, .delayProbe, .initialData, .initialMeta:

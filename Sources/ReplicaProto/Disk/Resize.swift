@@ -17,8 +17,9 @@ package struct ResizeRequest: Equatable, Sendable {
 /// A change of size that waits for the backing devices to be measured, and for internal metadata to be moved.
 enum SizeChange: Equatable {
     case command(CommandID, ResizeRequest)
-    /// The peer's administrator has asked for it. `grew`: what the disk had already is in use since it arrived.
-    case peer(SizesPacket, connection: UInt32, grew: Bool)
+    /// The peer's administrator has asked for it. `grew`: what the disk had already is in use since it arrived. `role`: the
+    /// peer's when it asked.
+    case peer(SizesPacket, connection: UInt32, grew: Bool, role: Role)
 }
 
 /// The flags of P_SIZES (`wire.md` 3.3).
@@ -59,15 +60,16 @@ extension Resource {
     mutating func resizeRequested(_ v: Int, _ packet: SizesPacket) {
         var packet = packet
         agreeOnCopying(v, &packet)
+        let role = volumes[v].state.peerRole
         // One at a time: what grows by the one before is copied or not as that one said.
         guard volumes[v].sizeChanges.isEmpty else {
             // And no more than one waits: the last says it all.
             if volumes[v].sizeChanges.count > 1, case .peer = volumes[v].sizeChanges.last { volumes[v].sizeChanges.removeLast() }
-            return begin(.peer(packet, connection: link.instance, grew: false), v)
+            return begin(.peer(packet, connection: link.instance, grew: false, role: role), v)
         }
         let before = volumes[v].sectors
         guard adoptPeerSize(v, packet) else { return }
-        begin(.peer(packet, connection: link.instance, grew: volumes[v].sectors > before), v)
+        begin(.peer(packet, connection: link.instance, grew: volumes[v].sectors > before, role: role), v)
     }
 
     /// The administrators of both nodes ask at the same moment, one of them for no copy: what is new is copied, and both
@@ -90,12 +92,12 @@ extension Resource {
     /// The same where the peer's question waits for the end of our own command. True: ours asks for a copy, too.
     private mutating func agreeOnCopying(_ v: Int, assumesClean: Bool) -> Bool {
         for index in volumes[v].sizeChanges.indices {
-            guard case .peer(var packet, link.instance, let grew) = volumes[v].sizeChanges[index] else { continue }
+            guard case .peer(var packet, link.instance, let grew, let role) = volumes[v].sizeChanges[index] else { continue }
             let theyAssumeClean = packet.resizeFlags & ResizeFlag.assumeClean != 0
             if assumesClean, !theyAssumeClean { return true }
             guard !assumesClean, theyAssumeClean else { continue }
             packet.resizeFlags &= ~ResizeFlag.assumeClean
-            volumes[v].sizeChanges[index] = .peer(packet, connection: link.instance, grew: grew)
+            volumes[v].sizeChanges[index] = .peer(packet, connection: link.instance, grew: grew, role: role)
         }
         return !assumesClean
     }
@@ -192,8 +194,8 @@ extension Resource {
         switch change {
         case .command(let id, let request):
             if let refusal { answer(id, refusal) } else { carryOut(id, v, request) }
-        case .peer(let packet, let connection, let grew):
-            if connection == link.instance, volumes[v].state.connection.isConnected { answerPeer(v, packet, grew: grew) }
+        case .peer(let packet, let connection, let grew, let role):
+            if connection == link.instance, volumes[v].state.connection.isConnected { answerPeer(v, packet, grew: grew, role) }
         }
         if !volumes[v].sizeChanges.isEmpty { emit(.measureDisk(volumes[v].number)) }
     }
@@ -231,7 +233,7 @@ extension Resource {
         let copies = agreeOnCopying(v, assumesClean: request.assumeClean)
         setSize(v, sectors, settingNew: copies)
         if connected {
-            volumes[v].resizeAsked = (assumesClean: !copies, from: before)
+            volumes[v].resizeAsked = (assumesClean: !copies, from: before, role: volumes[v].state.role)
             if grows { volumes[v].resizePending = true }
             sendUUIDs(v)
             let flags = (request.assumePeerHasSpace ? ResizeFlag.forced : 0) | (copies ? 0 : ResizeFlag.assumeClean)
@@ -242,10 +244,11 @@ extension Resource {
         enqueue(v, .superblock, .then(.answer(id)))
     }
 
-    private mutating func answerPeer(_ v: Int, _ packet: SizesPacket, grew: Bool) {
+    private mutating func answerPeer(_ v: Int, _ packet: SizesPacket, grew: Bool, _ peerRole: Role) {
         let before = volumes[v].sectors
         guard adoptPeerSize(v, packet) else { return }
-        followSizes(v, packet, grew: grew || volumes[v].sectors > before)
+        followSizes(
+            v, packet, grew: grew || volumes[v].sectors > before, roles: (own: volumes[v].state.role, peer: peerRole))
     }
 
     /// The peer's size and limit take effect. False: the connection is given up instead.
@@ -270,7 +273,10 @@ extension Resource {
     }
 
     /// What the peer has to hear, and whether what is new is to be copied (`wire.md` 4.6, step 6).
-    mutating func followSizes(_ v: Int, _ packet: SizesPacket, grew: Bool) {
+    ///
+    /// - Parameter roles: as both nodes know them: that of the one that asked, when it asked, and that of the other, when it
+    ///   answers.
+    mutating func followSizes(_ v: Int, _ packet: SizesPacket, grew: Bool, roles: (own: Role, peer: Role)) {
         guard volumes[v].state.connection.isConnected else { return }
         if packet.currentSize != volumes[v].sectors || volumes[v].ownDiskChanged {
             sendSizes(v, askForReply: false, flags: packet.resizeFlags)
@@ -289,8 +295,7 @@ extension Resource {
             return
         }
         log(.info, v, "Resync of new storage after online grow")
-        let state = volumes[v].state
-        let isSource = state.role != state.peerRole ? state.role == .primary : link.isResolver
+        let isSource = roles.own != roles.peer ? roles.own == .primary : link.isResolver
         if isSource {
             volumes[v].resyncsGrowth = true
             startSource(v)

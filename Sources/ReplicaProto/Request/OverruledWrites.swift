@@ -32,7 +32,6 @@ extension Resource {
             retryLater(v)
         }
         dropEmptyEpochs()
-        finishFlushes()
         armRequestTimer()
         if link.sentEpochs.overruledCount > 0, !timers.isSet(.forgive) { timers.set(.forgive, now + forgiveness) }
     }
