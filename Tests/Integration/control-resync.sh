@@ -10,13 +10,22 @@ resyncs() { grep -c 'Began resync' "$(log_of "$1")" || true; }
 full=65496
 
 pair 64M '' 'resync-rate 16M;'
-item 32 "verify without verify-alg, unconnected, during a resync, and not built"
+item 32 "verify without verify-alg, from a sector on, unconnected, during a resync"
 refused 11 '^0: State change failed: (-14) Need a verify algorithm to start online verify$' alice verify r0
 write_conf 'verify-alg sha1;' 'resync-rate 16M;'
 silent alice adjust r0
 silent bob adjust r0
-refused 10 'online verify is not supported by this version' alice verify r0
-refused 10 'online verify is not supported by this version' alice -- --start=0 verify r0
+verified() { [ "$(grep -c 'Online verify *done' "$(log_of alice)")" = "$1" ]; }
+silent alice verify r0
+await 10 "bob verifies, too" connection_is bob VerifyT
+refused 11 '(-8)' bob verify r0
+await 60 "the verify ends" verified 1
+has_line 'Starting Online Verify from sector 0$' "$(log_of alice)" || fail "it began elsewhere"
+settled
+silent alice -- --start=98304 verify r0
+await 60 "the second verify ends" verified 2
+has_line 'Starting Online Verify from sector 98304$' "$(log_of alice)" || fail "it began elsewhere"
+settled
 refused 20 'Option --start' alice verify --start=never r0
 settled
 silent alice disconnect r0
@@ -32,7 +41,7 @@ await 10 "bob is a target" connection_is bob SyncTarget
 refused 11 '^0: State change failed: (-8) Can not start OV/resync since it is already active$' alice verify r0
 refused 11 '(-8)' alice invalidate-remote r0
 refused 11 '(-8)' bob invalidate r0
-item 36 "resize during a resync, with no Primary, and not built"
+item 36 "resize during a resync, and with no Primary"
 refused 10 '^0: Failure: (130) Resize not allowed during resync.$' alice resize r0
 
 item 33 "pause-sync and resume-sync, twice each"
@@ -64,8 +73,10 @@ settled
 [ $(($(counter bob nr) - received)) -ge $full ] || fail "only $(($(counter bob nr) - received)) KiB were copied"
 identical
 
-item 36 "resize with both Secondary"
-refused 10 'online resize is not supported by this version' alice resize r0
+item 36 "resize of disks that have not grown, and with both Secondary"
+silent alice resize r0
+settled
+identical
 silent alice secondary r0
 refused 10 '^0: Failure: (131) Need one Primary node to resize.$' alice resize r0
 silent alice primary r0

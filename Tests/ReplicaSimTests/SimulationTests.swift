@@ -171,6 +171,8 @@ import Testing
         43837,
         // A flush that waits for the epoch of a write that was overruled.
         89708,
+        // The flush of an attach fails.
+        94764,
     ] as [UInt64]) func everythingAtOnce(seed: UInt64) {
         #expect(Cluster(scenario: Scenario(seed: seed)).run() == nil)
     }

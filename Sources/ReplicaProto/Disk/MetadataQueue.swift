@@ -278,7 +278,8 @@ extension Resource {
             volumes[v].fullSyncFlag = true
             receivedWritesAreInDoubt()
             forgetRotation(v)
-            failDisk(v, isMetadata: false)
+            // An attach that it happens to is refused as for broken metadata.
+            failDisk(v, isMetadata: volumes[v].state.disk == .attaching)
             retryLater(v)
         }
         advanceMetadata(v)
