@@ -280,9 +280,11 @@ pid_of() { cat "$work/$1/run/r0.pid" 2>/dev/null; }
 
 # kill_node NODE [RESOURCE]: SIGKILL for its daemon, and waits until it is gone. Nothing if it does not run.
 kill_node() {
-    local pid
+    local pid program
     { pid=$(cat "$work/$1/run/${2:-r0}.pid"); } 2>/dev/null || return 0
-    [[ "$(readlink "/proc/$pid/exe" 2>/dev/null)" = */replicad* ]] || return 0
+    program=$(readlink "/proc/$pid/exe" 2>/dev/null) || true
+    # One that was killed a moment ago has no program any more, but may still hold its sockets.
+    [[ -z $program || $program = */replicad* ]] || return 0
     kill -9 "$pid" 2>/dev/null || return 0
     within 10 gone "$pid" || say "$1's daemon $pid does not die"
 }
