@@ -24,7 +24,7 @@ struct Timers {
         /// A received write waits for acknowledgements that were given before it.
         case sequence
         /// Epochs with overruled writes.
-        case forgive
+        case epochProof
         /// A volume that pulled ahead may go back.
         case catchUp
         /// A volume was introduced, and nothing came of it.
@@ -92,7 +92,7 @@ extension Resource {
             case .marks: takeMarks()
             case .superblock: writeChangedSuperblocks()
             case .sequence: sequenceOverdue()
-            case .forgive: forgiveEpochs()
+            case .epochProof: askForEpochProof()
             case .catchUp: catchUpDue()
             case .introductions: introductionsOverdue()
             case .waiters: checkWaiters()

@@ -151,6 +151,10 @@ extension MetaTool {
         }
         if !application.extents.isEmpty { try device.flush() }
         if application.initialisesRing {
+            if let disarmed = found.superblock.withoutLog {
+                try write(disarmed, found.layout, on: device)
+                try device.flush()
+            }
             try writeInitialisedLog(found.layout, on: device)
             try device.flush()
         }

@@ -33,6 +33,7 @@ extension ResourceLoop {
         }
         let call = "\(name.rawValue) \(volume.map { "minor-\(minor(of: $0))" } ?? settings.resource)"
         logLine(.info, volume, "helper command: \(helper) \(call)")
+        publishStatusForHandler()
         guard let process = spawnShell(handler.commandLine, environment(volume)) else {
             later(.handlerFinished(id, status: nil))
             return
@@ -49,6 +50,15 @@ extension ResourceLoop {
         let entry = ring.entry(token)
         io_uring_prep_poll_add(entry, descriptor, UInt32(POLLIN))
         entry.pointee.user_data = token.rawValue
+    }
+
+    /// What a handler reads in the status file must be why it runs. Another daemon that merges just now gets a moment.
+    private mutating func publishStatusForHandler() {
+        publishStatus()
+        for _ in 0..<5 where !status.hasMerged {
+            usleep(1000)
+            publishStatus()
+        }
     }
 
     mutating func handlerEnded(_ token: SubmissionToken) {

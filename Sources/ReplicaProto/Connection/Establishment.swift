@@ -247,7 +247,9 @@ extension Resource {
         if let socket = link.metaSocket { emit(.closeSocket(socket)) }
         link.dataSocket = nil
         link.metaSocket = nil
-        for kind in [Timers.Kind.settle, .handshake, .introductions, .ping, .request, .sequence, .forgive] { timers.cancel(kind) }
+        for kind in [Timers.Kind.settle, .handshake, .introductions, .ping, .request, .sequence, .epochProof] {
+            timers.cancel(kind)
+        }
     }
 
     // MARK: The end of a connection

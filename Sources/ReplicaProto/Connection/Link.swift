@@ -61,8 +61,12 @@ struct Link {
     /// Closed and not acknowledged, oldest first.
     var sentEpochs: EpochQueue
     var barrierSentAt = Instant.zero
-    /// No acknowledgement is expected of this epoch and those before it: it had overruled writes.
-    var forgivenEpoch: UInt32?
+    /// No acknowledgement is expected of this epoch and those before it: it had overruled writes, and is safe at the peer.
+    var provenEpoch: UInt32?
+    /// A read is under way to the peer whose answer stands for the acknowledgements of the epochs up to this one.
+    var proofIsFor: UInt32?
+    /// The block_id of that read; no request has it (`RequestTable.blockID`).
+    static let proofBlockID = UInt64(UInt32.max)
     /// Congested, and `on-congestion disconnect`.
     var isGivenUp = false
 
@@ -124,6 +128,7 @@ struct EpochQueue {
     var isFull: Bool { count == entries.count }
     var capacity: Int { entries.count }
     var first: Epoch? { count > 0 ? entries[head] : nil }
+    var last: Epoch? { count > 0 ? entries[(head + count - 1) % entries.count] : nil }
 
     mutating func append(_ entry: Epoch) {
         invariant(count < entries.count, "unacknowledged epochs are bounded")

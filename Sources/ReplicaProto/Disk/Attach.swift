@@ -156,7 +156,8 @@ extension Resource {
         }
         // The log is emptied only after its extents are in the bitmap on disk, and what a killed process left in the
         // disk's cache is durable: from then on nothing remembers that it could be missing.
-        enqueue(v, .flushData, .changedPages, .flushMetadata, .initialiseLog, .flushMetadata, .then(.attached))
+        enqueue(
+            v, .flushData, .changedPages, .flushMetadata, .disarmLog, .initialiseLog, .flushMetadata, .then(.attached))
     }
 
     /// Bitmap and log are as they should be: the disk gets its state.
@@ -280,7 +281,8 @@ extension Resource {
         let verdict = judge(v) { $0.disk = .failed }
         guard verdict.isSuccess else { return answer(command, code(verdict)) }
         volumes[v].detachCommand = command
-        volumes[v].closesCleanly = volumes[v].state.role == .secondary && volumes[v].state.peerRole != .primary
+        volumes[v].closesCleanly =
+            volumes[v].state.role == .secondary && volumes[v].state.peerRole != .primary
             || volumes[v].state.role == .secondary && volumes[v].state.peerDisk.isThere
         setState(v) { $0.disk = .failed }
     }
@@ -350,7 +352,9 @@ extension Resource {
         }
         // The peer counts on what was acknowledged, and no epoch will flush this disk any more.
         enqueue(v, .flushData, .changedPages, .superblock)
-        if volumes[v].closesCleanly { enqueue(v, .flushMetadata, .initialiseLog, .flushMetadata, .cleanSuperblock) }
+        if volumes[v].closesCleanly {
+            enqueue(v, .flushMetadata, .disarmLog, .initialiseLog, .flushMetadata, .cleanSuperblock)
+        }
         enqueue(v, .then(.closeDisk))
     }
 

@@ -11,6 +11,8 @@ struct MetadataQueue {
         /// Makes completed data writes durable.
         case flushData
         case flushMetadata
+        /// Says that nothing depends on the log (`Superblock.withoutLog`); comes before the log is emptied.
+        case disarmLog
         case initialiseLog
         /// From here on metadata goes to another place.
         case relocate(MetadataLayout)
@@ -120,7 +122,12 @@ extension Resource {
             if volumes[v].hasDisk || volumes[v].state.disk == .negotiating, volumes[v].activityLog.hasPending,
                 !volumes[v].metadata.holdsTransactions
             {
-                startTransaction(v)
+                // What is in the log counts only on a node that was Primary (`metadata.md` 4.10).
+                let needsIndicator =
+                    volumes[v].superblock != nil && !volumes[v].metadataBroken
+                    && !(volumes[v].writtenSuperblock?.flags.contains(.primaryIndicator) ?? false)
+                    && currentFlags(v).contains(.primaryIndicator)
+                if needsIndicator { start(.superblock, v) } else { startTransaction(v) }
                 continue
             }
             guard let step = volumes[v].metadata.takeNext() else { return }
@@ -160,6 +167,12 @@ extension Resource {
         case .flushMetadata:
             volumes[v].metadata.running = step
             emit(.flushMetadata(number))
+        case .disarmLog:
+            let block = currentSuperblock(v)
+            guard let disarmed = block.withoutLog else { return }
+            volumes[v].writtenSuperblock = disarmed
+            volumes[v].metadata.running = step
+            emit(.writeSuperblock(number, disarmed, durable: volumes[v].diskOptions.mdFlushes))
         case .initialiseLog:
             volumes[v].metadata.running = step
             emit(.initialiseActivityLog(number))
@@ -308,7 +321,11 @@ extension Resource {
         var flags = volume.superblock?.flags ?? []
         let isFullSync = volume.fullSyncFlag || volume.fullSyncsRunning > 0 || volume.metadataIsMoving
         if isFullSync { flags.insert(.fullSync) } else { flags.remove(.fullSync) }
-        if volume.activityLogDisabled || volume.metadataIsMoving { flags.insert(.activityLogDisabled) } else { flags.remove(.activityLogDisabled) }
+        if volume.activityLogDisabled || volume.metadataIsMoving {
+            flags.insert(.activityLogDisabled)
+        } else {
+            flags.remove(.activityLogDisabled)
+        }
         guard state.disk.isUsable else { return flags }
         let known: MetadataFlags = [
             .primaryIndicator, .connectedIndicator, .consistent, .wasUpToDate, .peerOutdated, .crashedPrimary,

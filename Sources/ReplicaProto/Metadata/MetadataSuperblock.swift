@@ -65,3 +65,16 @@ package struct MetadataFlags: OptionSet, Hashable, Sendable {
     /// MDF_AL_DISABLED
     package static let activityLogDisabled = MetadataFlags(rawValue: 0x100)
 }
+
+extension Superblock {
+    /// How it reads while the log is being initialised, all that it said being in the bitmap: as on a former Primary that has
+    /// not met its peer again. A ring in which a power cut left a torn block is ignored then; with PRIMARY_IND, ours and
+    /// DRBD's tools would refuse it for ever (`metadata.md` 4.10). nil: nothing depends on the log as it is.
+    package var withoutLog: Superblock? {
+        guard flags.contains(.primaryIndicator) else { return nil }
+        var result = self
+        result.flags.remove(.primaryIndicator)
+        result.flags.insert(.crashedPrimary)
+        return result
+    }
+}

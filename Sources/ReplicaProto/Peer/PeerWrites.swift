@@ -156,6 +156,8 @@ extension Resource {
                 r = requests[r].next
             }
         }
+        // It may be there to learn whether all that was written before it is safe.
+        if request.kind == .read, receiveEpochs.owesProof { return false }
         // Both copies are compared: what we have written has to be on both disks.
         return request.kind != .verifyRead || !overlapsUnconfirmedWrite(request.volume, request.range)
     }
@@ -256,7 +258,10 @@ extension Resource {
         let request = peerRequests[p]
         if let buffer = request.buffer { emit(.releaseBuffer(buffer)) }
         if let error {
-            log(.error, v, "IO error on behalf of the peer: WRITE sector \(request.range.start.value)+\(request.range.count) errno \(error.code)")
+            log(
+                .error, v,
+                "IO error on behalf of the peer: WRITE sector \(request.range.start.value)+\(request.range.count) errno \(error.code)"
+            )
         }
         if request.isResyncWrite {
             resyncWriteFinished(p, error)
@@ -307,7 +312,9 @@ extension Resource {
     mutating func advanceEpochs() {
         while true {
             // A disk on its way out is flushed before it is closed (`diskMayBeIdle`), and that counts for all epochs.
-            if writeOrdering == .flush, volumes.contains(where: { $0.state.disk == .failed && $0.superblock != nil }) { return }
+            if writeOrdering == .flush, volumes.contains(where: { $0.state.disk == .failed && $0.superblock != nil }) {
+                return
+            }
             if receiveEpochs.isFlushing {
                 guard receiveEpochs.flushesPending == 0 else { return }
                 receiveEpochs.isFlushing = false
@@ -317,21 +324,25 @@ extension Resource {
                 // A lone write that is answered ends its epoch at the sender: the barrier is on its way, the flush need
                 // not wait for it.
                 let isLone = flushes && receiveEpochs.unflushed == 1
-                guard hasEnded && (receiveEpochs.hasWaitingGroup || isLone)
-                    || receiveEpochs.oldestIsComplete && (hasEnded || writeOrdering == .none)
+                guard
+                    hasEnded && (receiveEpochs.hasWaitingGroup || isLone)
+                        || receiveEpochs.oldestIsComplete && (hasEnded || writeOrdering == .none)
                 else { return }
                 if flushes {
                     startEpochFlush()
                     continue
                 }
             }
+            var showedProof = false
             while receiveEpochs.oldestIsComplete {
                 let epoch = receiveEpochs.oldest
                 receiveEpochs.removeOldest()
                 // Its sender has forgotten what was overruled, and an epoch of nothing else with it.
                 let count = epoch.writes - epoch.overruled
                 if count > 0 { send(.meta, nil, .barrierAck(number: epoch.barrier, setSize: count)) }
+                if epoch.overruled > 0 { showedProof = true }
             }
+            if showedProof, peerRequests.waiting > 0 { for v in volumes.indices { retryLater(v) } }
             guard receiveEpochs.runningGroupHasEnded else { return }
             receiveEpochs.leaveRunningGroup()
             for v in volumes.indices { retryLater(v) }

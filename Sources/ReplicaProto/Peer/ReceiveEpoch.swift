@@ -37,6 +37,8 @@ struct ReceiveEpochs {
     private(set) var epochs: [ReceiveEpoch]
     private var head = 0
     private(set) var count = 0
+    /// Epochs with overruled writes.
+    private var overruledEpochs = 0
     private var nextID: UInt64 = 1
 
     /// The group whose writes may be on the disk.
@@ -68,6 +70,11 @@ struct ReceiveEpochs {
     var isFull: Bool { count == epochs.count }
     /// Writes came whose epoch is not acknowledged yet.
     var owesAcknowledgements: Bool { count > 1 || current.writes > 0 }
+    /// Closed epochs with overruled writes, which a sender may take for never acknowledged (`askForEpochProof`).
+    var owesProof: Bool {
+        guard overruledEpochs > 0 else { return false }
+        return (0..<count - 1).contains { epochs[(head + $0) % epochs.count].overruled > 0 }
+    }
     /// The oldest epoch will get no further write, and all that it has have ended.
     var oldestIsComplete: Bool { oldest.isClosed && oldest.unfinished == 0 }
 
@@ -80,6 +87,7 @@ struct ReceiveEpochs {
 
     mutating func removeOldest() {
         invariant(count > 1, "the open epoch is never removed")
+        if oldest.overruled > 0 { overruledEpochs -= 1 }
         head = (head + 1) % epochs.count
         count -= 1
     }
@@ -115,6 +123,7 @@ struct ReceiveEpochs {
     mutating func overruleWrite(epoch id: UInt64, group: UInt64) {
         invariant(unfinishedOfGroup[place(group)] > 0, "a group finishes each of its writes once")
         unfinishedOfGroup[place(group)] -= 1
+        if epochs[index(of: id)].overruled == 0 { overruledEpochs += 1 }
         epochs[index(of: id)].overruled += 1
         answer(epoch: id, group: group)
     }
@@ -152,6 +161,7 @@ struct ReceiveEpochs {
     /// A new connection: nothing is owed to the peer any more.
     mutating func reset() {
         count = 0
+        overruledEpochs = 0
         open()
         runningGroup = lastGroup + 1
         lastGroup = runningGroup

@@ -33,7 +33,7 @@ extension Resource {
         }
         dropEmptyEpochs()
         armRequestTimer()
-        if link.sentEpochs.overruledCount > 0, !timers.isSet(.forgive) { timers.set(.forgive, now + forgiveness) }
+        armProofTimer()
     }
 
     /// To be written again, after a write of the peer that is on its way.
@@ -79,7 +79,11 @@ extension Resource {
     // MARK: Epochs that are never acknowledged
 
     /// How long the peer may take to acknowledge an epoch of which it has answered every write.
-    private var forgiveness: TimeSpan { .deciseconds(link.options.pingTimeout) * 4 }
+    private var proofDelay: TimeSpan { .deciseconds(link.options.pingTimeout) * 4 }
+
+    mutating func armProofTimer() {
+        if link.sentEpochs.overruledCount > 0, !timers.isSet(.epochProof) { timers.set(.epochProof, now + proofDelay) }
+    }
 
     /// Epochs of which nothing is left.
     mutating func dropEmptyEpochs() {
@@ -98,17 +102,43 @@ extension Resource {
         return true
     }
 
-    /// DRBD 8.4 owes acknowledgements of epochs for ever in which it overruled a write. A later one says the same, and if
-    /// there is none for a while, the answers to the single writes have to do.
-    mutating func forgiveEpochs() {
-        guard link.isUsable else { return }
-        while let oldest = link.sentEpochs.first, oldest.overruled > 0, now.since(oldest.sentAt) >= forgiveness,
+    /// DRBD 8.4 owes the acknowledgement of an epoch for ever in which it overruled a write. A later one says the same,
+    /// and if there is none for a while, a read does: its receiver drains and flushes at a P_BARRIER before it looks at the
+    /// next packet, so what was read after it was read from a disk that has all of the epoch (`wire.md` 7.5).
+    mutating func askForEpochProof() {
+        guard link.isUsable, link.proofIsFor == nil, let oldest = link.sentEpochs.first, let last = link.sentEpochs.last
+        else { return }
+        defer { armProofTimer() }
+        let r = transferLog.head
+        guard oldest.overruled > 0, now.since(oldest.sentAt) >= proofDelay, r >= 0, oldestEpochIsAnswered(oldest.number)
+        else { return }
+        link.proofIsFor = last.number
+        let request = BlockRequest(
+            sector: requests[r].range.start, blockID: Link.proofBlockID, byteCount: min(requests[r].range.byteCount, 4096))
+        send(.data, requests[r].volume, .dataRequest(request))
+    }
+
+    /// The answer to the read. Refused, it says nothing: the blocks of those epochs count as missing on the peer.
+    mutating func epochProofArrived(isGood: Bool) {
+        guard let newest = link.proofIsFor else { return }
+        link.proofIsFor = nil
+        while let oldest = link.sentEpochs.first, oldest.overruled > 0, Int32(bitPattern: oldest.number &- newest) <= 0,
             oldestEpochIsAnswered(oldest.number)
         {
+            if !isGood { markEpoch(oldest.number) }
             acknowledgeOldestEpoch()
             dropEmptyEpochs()
         }
         epochsWereAcknowledged()
-        if link.sentEpochs.overruledCount > 0 { timers.set(.forgive, now + forgiveness) }
+        armProofTimer()
+    }
+
+    private mutating func markEpoch(_ number: UInt32) {
+        var r = transferLog.head
+        while r >= 0, requests[r].epoch == number {
+            let v = requests[r].volume
+            _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
+            r = requests[r].logNext
+        }
     }
 }

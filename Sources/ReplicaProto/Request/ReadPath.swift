@@ -71,7 +71,9 @@ extension Resource {
         }
         if let buffer { emit(.releaseBuffer(buffer)) }
         requests[r].local = .failed
-        log(.error, v, "local READ IO error sector \(requests[r].range.start.value)+\(requests[r].range.count) errno \(error.code)")
+        log(
+            .error, v,
+            "local READ IO error sector \(requests[r].range.start.value)+\(requests[r].range.count) errno \(error.code)")
         volumes[v].hadReadError = true
         _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
         localIOFailed(v)
@@ -88,6 +90,10 @@ extension Resource {
 
     /// P_DATA_REPLY
     mutating func remoteReadAnswered(_ v: Int, _ packet: DataPacket, _ payload: BufferSlot?) {
+        if packet.blockID == Link.proofBlockID, link.proofIsFor != nil {
+            if let payload { emit(.releaseBuffer(payload)) }
+            return epochProofArrived(isGood: true)
+        }
         guard let r = requests.find(blockID: packet.blockID), requests[r].kind == .read, requests[r].remote == .sent,
             requests[r].volume == v, requests[r].range == packet.range, let payload
         else {
@@ -119,6 +125,7 @@ extension Resource {
     }
 
     mutating func negativeDataReply(_ ack: BlockAck) {
+        if ack.blockID == Link.proofBlockID, link.proofIsFor != nil { return epochProofArrived(isGood: false) }
         guard let r = requests.find(blockID: ack.blockID), requests[r].kind == .read, requests[r].remote == .sent,
             requests[r].range.start == ack.sector
         else { return connectionFailed(.networkFailure) }

@@ -13,7 +13,7 @@ extension Resource {
 
     /// P_BARRIER_ACK: all writes of the oldest epoch are where the peer's write ordering puts them.
     mutating func barrierAcknowledged(_ number: UInt32, _ setSize: UInt32) {
-        if let forgiven = link.forgivenEpoch, Int32(bitPattern: number &- forgiven) <= 0 { return }
+        if let proven = link.provenEpoch, Int32(bitPattern: number &- proven) <= 0 { return }
         while let oldest = link.sentEpochs.first, oldest.number != number, oldest.overruled > 0,
             oldestEpochIsAnswered(oldest.number)
         {
@@ -34,7 +34,7 @@ extension Resource {
     mutating func acknowledgeOldestEpoch() {
         guard let oldest = link.sentEpochs.first else { return }
         let number = oldest.number
-        if oldest.overruled > 0 { link.forgivenEpoch = number }
+        if oldest.overruled > 0 { link.provenEpoch = number }
         link.sentEpochs.removeFirst()
         while transferLog.head >= 0, requests[transferLog.head].epoch == number {
             let r = transferLog.head
@@ -130,7 +130,8 @@ extension Resource {
     /// counts as missing on the peer.
     mutating func clearTransferLog() {
         link.sentEpochs.removeAll()
-        link.forgivenEpoch = nil
+        link.provenEpoch = nil
+        link.proofIsFor = nil
         link.epochWrites = 0
         link.epoch &+= 1
         for v in volumes.indices { restartPostponed(v, after: nil) }

@@ -176,7 +176,11 @@ import Testing
         node.releaseHeld()
         #expect(node.replies[id] != nil && node.replies[late] != nil)
         let rotated = node.position {
-            if case .writeSuperblock(_, let block, let durable) = $0 { durable && block.identifiers.bitmap == before.current } else { false }
+            if case .writeSuperblock(_, let block, let durable) = $0 {
+                durable && block.identifiers.bitmap == before.current
+            } else {
+                false
+            }
         }!
         let replied = node.position { if case .replyToClient(id, _, _) = $0 { true } else { false } }!
         #expect(rotated < replied)
@@ -210,7 +214,9 @@ import Testing
         #expect(node.durableBits == 2)
     }
 
-    @Test("item 34: both ends have the same identifiers, whatever the source's bitmap identifier was", arguments: [true, false])
+    @Test(
+        "item 34: both ends have the same identifiers, whatever the source's bitmap identifier was",
+        arguments: [true, false])
     func item34EndOfAResync(bitmapIdentifier: Bool) {
         let pair = TestPair()
         pair.up(NetOptions(), SameData.quickDisk)
@@ -316,6 +322,55 @@ import Testing
         let pages = node.trace.lastIndex(where: isPages)!
         let emptied = node.trace.lastIndex { if case .initialiseActivityLog = $0 { true } else { false } }!
         #expect(pages < emptied && node.trace[pages..<emptied].contains(.flushMetadata(volume)))
+        // And after nothing depends on how it looks any more: not as a Primary that is still to be replayed.
+        let superblock = node.trace[pages..<emptied].lastIndex { if case .writeSuperblock = $0 { true } else { false } }!
+        guard case .writeSuperblock(_, let said, let durable) = node.trace[superblock] else { return }
+        #expect(durable && said.flags.contains(.crashedPrimary) && !said.flags.contains(.primaryIndicator))
+        #expect(node.trace[pages..<superblock].contains(.flushMetadata(volume)))
+    }
+
+    @Test("a log with a torn block is refused on a Primary only, so nobody is one while it is initialised")
+    func aTornLogIsIgnoredOnceItsBitsAreSafe() throws {
+        let node = TestNode.withData(identifiers: SameData.identifiers)
+        var superblock = node.layout.freshSuperblock()
+        superblock.isUnclean = true
+        superblock.flags = [.consistent, .wasUpToDate, .primaryIndicator]
+        var ring: [UInt8] = []
+        for _ in 0..<8 { ring += ActivityLogTransaction.initialisedBlock() }
+        for byte in 4100..<8192 { ring[byte] = 0x11 }
+        #expect(throws: ActivityLogApplicationError.unusable) {
+            try ActivityLogApplication(superblock: superblock, ring: ring)
+        }
+        let disarmed = try #require(superblock.withoutLog)
+        let application = try ActivityLogApplication(superblock: disarmed, ring: ring)
+        #expect(application.ignoredError == .unusable && application.initialisesRing)
+        #expect(disarmed.withoutLog == nil)
+    }
+
+    @Test("a Primary's first transaction waits until the superblock says that the log counts")
+    func theIndicatorComesFirst() throws {
+        let pair = TwoPrimariesTests.pair()
+        let node = pair.a
+        let detached = node.command(.detach(volume, force: false))
+        pair.exchange()
+        #expect(node.answers[detached]?.code == 0 && node.state.disk == .diskless)
+        node.rewriteSuperblock { $0.flags.remove(.primaryIndicator) }
+        node.trace = []
+        node.holdsMetadata = true
+        _ = node.attach()
+        while node.state.disk == .attaching { node.releaseOne() }
+        // The superblock of the attach is on its way, that of the state that follows waits behind it.
+        #expect(node.state.disk == .negotiating && node.held.count == 1)
+        pair.exchange()
+        #expect(node.state.disk.isUsable, "\(node.state.summary)")
+        _ = node.write(0, 1)
+        node.releaseHeld()
+        pair.exchange()
+        let transaction = try #require(node.trace.firstIndex { if case .writeActivityLog = $0 { true } else { false } })
+        let indicator = node.trace.firstIndex {
+            if case .writeSuperblock(_, let block, _) = $0 { block.flags.contains(.primaryIndicator) } else { false }
+        }
+        #expect(try #require(indicator) < transaction)
     }
 
     @Test("item 38: an attach that would shrink consistent data is refused", arguments: [false, true])
@@ -375,7 +430,9 @@ import Testing
         #expect(!node.core.volumes[0].isCrashedPrimary)
     }
 
-    @Test("item 46: a metadata error detaches under every policy", arguments: [OnIOError.passOn, .callLocalIOError, .detach], 0..<3)
+    @Test(
+        "item 46: a metadata error detaches under every policy", arguments: [OnIOError.passOn, .callLocalIOError, .detach],
+        0..<3)
     func item46MetadataErrors(policy: OnIOError, kind: Int) {
         var disk = SameData.quickDisk
         disk.onIOError = policy

@@ -105,7 +105,8 @@ final class ScriptedPeer {
     }
     var syncParameters: SyncParameters {
         SyncParameters(
-            resyncRate: 4_000_000, verifyAlgorithm: verifyAlgorithm, checksumAlgorithm: checksumAlgorithm, planAhead: 0, delayTarget: 10, fillTarget: 100,
+            resyncRate: 4_000_000, verifyAlgorithm: verifyAlgorithm, checksumAlgorithm: checksumAlgorithm, planAhead: 0,
+            delayTarget: 10, fillTarget: 100,
             maximumRate: 102_400)
     }
     func sizes(disk: UInt64? = nil, current: UInt64? = nil, user: UInt64 = 0, flags: UInt16 = 0) -> SizesPacket {
@@ -171,6 +172,9 @@ final class ScriptedPeer {
     }
     var barriers: [UInt32] {
         node.sent.compactMap { if case .barrier(let number) = $0.packet { number } else { nil } }
+    }
+    var readRequests: [BlockRequest] {
+        node.sent.compactMap { if case .dataRequest(let request) = $0.packet { request } else { nil } }
     }
     func replies() -> [Int32] {
         node.sent.compactMap {
