@@ -71,6 +71,14 @@ package struct AdminTool {
             }
             return invocation.names.map { DecodeCommand(console: console, path: $0).run() }.max() ?? 0
         }
+        if invocation.command?.name == "sh-manual" {
+            guard let text = invocation.names.first.flatMap(Manual.page) else {
+                console.complain("sh-manual: which page: \(Manual.pages.joined(separator: ", "))?")
+                return 1
+            }
+            console.writeOutput(text)
+            return 0
+        }
         if invocation.command?.name == "hidden-commands" {
             console.writeOutput(HelpText.hiddenCommands)
             return 0

@@ -145,6 +145,7 @@ enum CommandTable {
         CommandSpec(name: "sh-lr-of", scope: .resources, group: .script),
         CommandSpec(name: "sh-b-pri", scope: .resources, time: .medium, group: .script),
         CommandSpec(name: "sh-status", scope: .optionalResources, group: .script),
+        CommandSpec(name: "sh-manual", scope: .none, group: .script),
         CommandSpec(name: "proxy-up", scope: .resources, group: .script),
         CommandSpec(name: "proxy-down", scope: .resources, group: .script),
         CommandSpec(name: "new-resource", scope: .resources, group: .script, options: resource),

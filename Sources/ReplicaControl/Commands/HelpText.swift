@@ -27,23 +27,23 @@ enum HelpText {
         "resume-sync", "adjust", "adjust-with-progress", "wait-connect", "wait-con-int", "role", "cstate", "dstate",
         "dump", "dump-xml", "create-md", "show-gi", "get-gi", "dump-md", "wipe-md", "apply-al", "hidden-commands",
     ]
-    /// What our own commands do, and on what.
-    private static let ownCommands: [(name: String, operand: String, summary: String)] = [
-        ("wait-sync", "{all|RESOURCE...}", "waits until nothing is being synchronised, with a bar on a terminal"),
-        ("events2", "[RESOURCE...]", "prints what changes, as drbdsetup does"),
-        ("show", "[RESOURCE...]", "prints the options that are in force"),
-        ("proc", "", "prints the status text"),
-        ("trace", "RESOURCE", "prints each packet that passes, or writes a capture (--pcap=FILE); --count=N ends it"),
-        ("recording", "{all|RESOURCE...}", "has the daemon write its last events and decisions, for replsim replay"),
-        ("decode", "FILE...", "explains captures, superblocks and activity logs"),
+    /// Our own commands, and what they work on.
+    private static let ownCommands: [(name: String, operand: String)] = [
+        ("wait-sync", "{all|RESOURCE...}"), ("events2", "[RESOURCE...]"), ("show", "[RESOURCE...]"), ("proc", ""),
+        ("trace", "RESOURCE"), ("recording", "{all|RESOURCE...}"), ("decode", "FILE..."),
     ]
+    /// What a command works on, where its scope does not say it.
+    static func operand(of name: String) -> String? {
+        name == "sh-manual" ? "PAGE" : ownCommands.first { $0.name == name }?.operand
+    }
 
     static func usage(command: CommandSpec?, _ environment: ToolEnvironment) -> String {
         let program = environment.programName
-        let own = command.flatMap { command in ownCommands.first { $0.name == command.name } }
-        let operand = own?.operand ?? "{all|RESOURCE...}"
+        let operand = command.flatMap { HelpText.operand(of: $0.name) } ?? "{all|RESOURCE...}"
         var text = "\nUSAGE: \(program) \(command?.name ?? "COMMAND") [OPTION...] \(operand)\n\n"
-        if let own { text += "\(own.name) \(own.summary).\n\n" }
+        if let command, let sentence = CommandDescriptions.text(of: command.name) {
+            text += PlainText.wrapped(sentence) + "\n"
+        }
         if environment.kind == .replctl && command == nil {
             text += "       \(program) setup COMMAND ...\n       \(program) meta ...\n\n"
         }

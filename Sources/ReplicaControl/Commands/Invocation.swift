@@ -40,13 +40,14 @@ struct Invocation: Equatable, Sendable {
 }
 
 extension Invocation {
-    private struct General {
+    /// An option that any command takes; without a letter, `\0`.
+    struct General {
         var name: String
         var letter: Character
         var takesValue: Bool
     }
 
-    private static let general: [General] = [
+    static let general: [General] = [
         General(name: "stacked", letter: "S", takesValue: false),
         General(name: "dry-run", letter: "d", takesValue: false),
         General(name: "verbose", letter: "v", takesValue: false),

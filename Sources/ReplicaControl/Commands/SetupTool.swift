@@ -26,6 +26,8 @@ package struct SetupTool {
         "disconnect", "net-options", "resource-options",
     ]
 
+    static var commands: [String] { (minorCommands + objectCommands).sorted() }
+
     package mutating func run(_ arguments: [String]) -> Int32 {
         do { return try execute(arguments) } catch {
             for line in error.lines { console.complain(line) }
@@ -36,7 +38,7 @@ package struct SetupTool {
 
     private func usage(_ command: String?) -> String {
         if let command { return "\nUSAGE: \(program) \(command) OBJECT [ARGUMENTS] [OPTIONS]\n" }
-        let names = (SetupTool.minorCommands + SetupTool.objectCommands).sorted()
+        let names = SetupTool.commands
         return "\nUSAGE: \(program) COMMAND OBJECT [ARGUMENTS] [OPTIONS]\n\nCOMMANDS:\n"
             + names.map { " \($0)\n" }.joined()
     }
