@@ -2,18 +2,36 @@
 SHELL := /bin/bash
 BUILD := .build/release
 
-.PHONY: help build demo check check-quick check-kernel bench simulate format clean
+# Where `make install` puts things; a packager sets DESTDIR, too.
+PREFIX ?= /usr/local
+
+.PHONY: help build install uninstall deb demo check check-quick check-kernel bench simulate manual format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## release binaries in .build/release, Swift runtime linked in
 	@scripts/dependencies build
-	swift build -c release --static-swift-stdlib
+	scripts/build
+
+install: $(BUILD)/replctl $(BUILD)/replicad ## programs, units, manual: PREFIX=/usr/local DESTDIR=... WITH_DRBD_NAMES=1 for drbdadm and its like
+	@DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) WITH_DRBD_NAMES=$(WITH_DRBD_NAMES) scripts/install install
+
+uninstall: ## the opposite, with the same PREFIX and DESTDIR
+	@DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install uninstall
+
+deb: ## Debian packages in .build/packages: replica, and replica-drbd-names with the names of DRBD's tools
+	@scripts/dependencies packaging
+	@scripts/quietly "building packages" debian/rules binary
+	@ls .build/packages/*.deb
+
+$(BUILD)/replctl $(BUILD)/replicad:
+	@scripts/dependencies build
+	scripts/build
 
 demo: ## two nodes on this machine: sync, writes, a crash, failover and back (KEEP=1 leaves them up)
 	@scripts/dependencies demo
-	@scripts/quietly "building (release)" swift build -c release --static-swift-stdlib
+	@scripts/quietly "building (release)" scripts/build
 	@KEEP=$(KEEP) scripts/demo
 
 check: ## everything that must be green
@@ -24,16 +42,21 @@ check-quick: ## unit tests only, for the inner loop
 
 check-kernel: ## Debian's kernel in a virtual machine is the peer: SCENARIOS="roles full-sync/ours", VERBOSE=1, KEEP=1
 	@scripts/dependencies kernel
-	@scripts/quietly "building (release)" swift build -c release --static-swift-stdlib
+	@scripts/quietly "building (release)" scripts/build
 	@Tests/Kernel/run $(SCENARIOS)
 
 bench: ## ratios against other ways to serve and mirror a disk, measured side by side
 	@scripts/dependencies bench
-	@scripts/quietly "building (release)" swift build -c release --static-swift-stdlib
+	@scripts/quietly "building (release)" scripts/build
 	@Benchmarks/run
 
 simulate: build ## two nodes, simulated disks and links, faults: SEEDS=100000 FROM=1
 	$(BUILD)/replsim many $(or $(FROM),1) $(or $(SEEDS),100000)
+
+manual: ## manual pages and completions from the tables of replctl
+	@scripts/quietly "building (release)" scripts/build --product replctl
+	@for page in replctl.8 replicad.8 replica.conf.5; do $(BUILD)/replctl sh-manual $$page >etc/man/$$page; done
+	@$(BUILD)/replctl sh-manual completion >etc/bash-completion/replctl
 
 format: ## the one format of all Swift sources
 	swift format --in-place --recursive Sources Tests Package.swift
