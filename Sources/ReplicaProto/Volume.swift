@@ -29,6 +29,8 @@ struct Volume {
     /// Our device has grown by command, and the peer has not answered yet.
     var resizePending = false
     /// What we have asked the peer for, until it has answered, and our size and role before.
+    /// Our role as the peer knows it.
+    var toldRole = Role.unknown
     var resizeAsked: (assumesClean: Bool, from: UInt64, role: Role)?
     /// What our disk offers has changed, and the peer does not know yet.
     var ownDiskChanged = false

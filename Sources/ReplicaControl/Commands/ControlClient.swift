@@ -149,3 +149,16 @@ package final class ControlClient {
         return true
     }
 }
+
+/// Asks a daemon that may have been killed a moment ago: its socket takes connections until the kernel is done with it, and
+/// cuts them off then. Tries again for half a second.
+func withPatience<Answer>(_ body: () throws(ControlClientError) -> Answer) throws(ControlClientError) -> Answer {
+    var tries = 25
+    while true {
+        do { return try body() } catch {
+            tries -= 1
+            guard case .broken = error, tries > 0 else { throw error }
+        }
+        poll(nil, 0, 20)
+    }
+}

@@ -96,11 +96,16 @@ struct PlanRunner {
         _ step: PlanStep, _ settings: DaemonSettings, _ options: ResourceOptions
     ) -> Int32 {
         do {
-            _ = try client(of: step.resource)
+            try awaitAnswer(of: step.resource)
             let code = renew(settings, step)
             if code != 0 { return code }
         } catch {
-            if case .broken(let reason) = error {
+            switch error {
+            case .notRunning: break
+            case .timedOut:
+                console.complain("\(step.object): the daemon does not answer")
+                return 20
+            case .broken(let reason):
                 console.complain("\(step.object): \(reason)")
                 return 20
             }
@@ -111,6 +116,13 @@ struct PlanRunner {
         }
         if options == ResourceOptions() { return 0 }
         return ask(step, ControlCommand.resourceOptions(options).line(resource: step.resource))
+    }
+
+    /// A daemon that was killed a moment ago still takes connections, until the kernel is done with it.
+    private mutating func awaitAnswer(of resource: String) throws(ControlClientError) {
+        try withPatience { () throws(ControlClientError) in
+            _ = try ControlClient(path: environment.controlSocket(of: resource)).ask("status-raw", timeoutSeconds: 5)
+        }
     }
 
     /// Writes the settings of a running daemon again if they have changed, and tells it.

@@ -51,8 +51,9 @@ struct RunningState {
 
     private mutating func fetch(_ resource: String) -> ResourceStatus? {
         do {
-            let client = try ControlClient(path: environment.controlSocket(of: resource))
-            let answer = try client.ask("status-raw", timeoutSeconds: 5)
+            let answer = try withPatience { () throws(ControlClientError) in
+                try ControlClient(path: environment.controlSocket(of: resource)).ask("status-raw", timeoutSeconds: 5)
+            }
             return try ResourceStatus(parsing: answer.text)
         } catch let error as ControlClientError {
             if case .broken(let reason) = error { environment.console.complain("\(resource): \(reason)") }

@@ -64,7 +64,9 @@ extension Resource {
         // One at a time: what grows by the one before is copied or not as that one said.
         guard volumes[v].sizeChanges.isEmpty else {
             // And no more than one waits: the last says it all.
-            if volumes[v].sizeChanges.count > 1, case .peer = volumes[v].sizeChanges.last { volumes[v].sizeChanges.removeLast() }
+            if volumes[v].sizeChanges.count > 1, case .peer = volumes[v].sizeChanges.last {
+                volumes[v].sizeChanges.removeLast()
+            }
             return begin(.peer(packet, connection: link.instance, grew: false, role: role), v)
         }
         let before = volumes[v].sectors
@@ -110,14 +112,17 @@ extension Resource {
     /// The device's answer to `measureDisk`: capacities in sectors, or nil if they can't be had.
     mutating func diskMeasured(_ number: VolumeNumber, _ found: DiskCapacity?) {
         guard let v = index(of: number), !volumes[v].sizeChanges.isEmpty else { return }
-        guard volumes[v].hasDisk, let layout = volumes[v].layout, let disk = volumes[v].disk else { return abandonSizeChanges(v) }
+        guard volumes[v].hasDisk, let layout = volumes[v].layout, let disk = volumes[v].disk else {
+            return abandonSizeChanges(v)
+        }
         guard let found, let new = try? layout.following(found.metadataDeviceSectors) else {
             return finishSizeChange(v, refusal: CommandAnswer(code: 112))
         }
         let usable = min(new.usableSectors(dataDeviceSectors: found.dataDeviceSectors), Limits.deviceSectors)
         guard usable >= volumes[v].sectors else {
             return finishSizeChange(
-                v, refusal: CommandAnswer(code: 170, text: "the disk has \(usable) sectors, the device \(volumes[v].sectors)"))
+                v,
+                refusal: CommandAnswer(code: 170, text: "the disk has \(usable) sectors, the device \(volumes[v].sectors)"))
         }
         if disk.index != .internal, usable <= volumes[v].usableSectors, found.dataDeviceSectors > usable {
             // More disk than the metadata can speak of.
@@ -145,7 +150,8 @@ extension Resource {
         } else {
             enqueue(v, .superblock, .initialiseLog)
         }
-        enqueue(v, .logContext(volumes[v].activityLog.contextTransactions), .changedPages, .flushMetadata, .then(.metadataMoved))
+        enqueue(
+            v, .logContext(volumes[v].activityLog.contextTransactions), .changedPages, .flushMetadata, .then(.metadataMoved))
     }
 
     /// The step of the metadata queue that begins the move: everything from here on goes to the new place.
@@ -195,7 +201,9 @@ extension Resource {
         case .command(let id, let request):
             if let refusal { answer(id, refusal) } else { carryOut(id, v, request) }
         case .peer(let packet, let connection, let grew, let role):
-            if connection == link.instance, volumes[v].state.connection.isConnected { answerPeer(v, packet, grew: grew, role) }
+            if connection == link.instance, volumes[v].state.connection.isConnected {
+                answerPeer(v, packet, grew: grew, role)
+            }
         }
         if !volumes[v].sizeChanges.isEmpty { emit(.measureDisk(volumes[v].number)) }
     }
@@ -245,6 +253,8 @@ extension Resource {
     }
 
     private mutating func answerPeer(_ v: Int, _ packet: SizesPacket, grew: Bool, _ peerRole: Role) {
+        // A demotion is told once it is durable; who becomes the source depends on it now.
+        if volumes[v].toldRole != volumes[v].state.role { sendState(v) }
         let before = volumes[v].sectors
         guard adoptPeerSize(v, packet) else { return }
         followSizes(
@@ -324,7 +334,11 @@ extension Resource {
             switch volumes[v].state.disk {
             case .diskless, .failed, .unknown: break
             case .attaching, .negotiating, .inconsistent, .outdated, .consistent, .upToDate:
-                if sectors > before { enqueue(v, .changedPages, .superblock) } else { enqueue(v, .superblock, .changedPages) }
+                if sectors > before {
+                    enqueue(v, .changedPages, .superblock)
+                } else {
+                    enqueue(v, .superblock, .changedPages)
+                }
             }
         }
         exportMayHaveChanged(v)
@@ -344,7 +358,8 @@ extension MetadataLayout {
             try MetadataLayout(index, deviceSectors: metadataDeviceSectors, stripes: stripes, stripeBlocks: stripeBlocks)
         case .flexible:
             try MetadataLayout(
-                index, deviceSectors: max(metadataDeviceSectors, metadataSectors), stripes: stripes, stripeBlocks: stripeBlocks)
+                index, deviceSectors: max(metadataDeviceSectors, metadataSectors), stripes: stripes,
+                stripeBlocks: stripeBlocks)
         case .indexed: self
         }
     }

@@ -7,7 +7,10 @@ extension Resource {
     mutating func followResync(_ v: Int, from old: VolumeState, to new: VolumeState) {
         if old.connection.isVerifying, !new.connection.isVerifying { leaveVerify(v) }
         // Whose disk leaves before the resync of its new area begins is compared when it comes back.
-        if !new.peerDisk.isThere { volumes[v].resyncsGrowth = false }
+        if !new.peerDisk.isThere || !new.disk.isUsable {
+            volumes[v].resyncsGrowth = false
+            volumes[v].resyncHandler = nil
+        }
         if old.connection != new.connection {
             volumes[v].resyncsGrowth = false
             switch new.connection {
@@ -168,7 +171,8 @@ extension Resource {
         // Behind, what the run before had asked for may never be answered.
         volumes[v].counters.peerPending -= volumes[v].resync?.outstanding.count ?? 0
         let fresh = Resync(
-            serial: volumes[v].resyncCount, total: volumes[v].bitmap.weight, options: volumes[v].diskOptions, maxBuffers: link.options.maxBuffers, at: now)
+            serial: volumes[v].resyncCount, total: volumes[v].bitmap.weight, options: volumes[v].diskOptions,
+            maxBuffers: link.options.maxBuffers, at: now)
         volumes[v].resync = fresh
         if volumes[v].state.connection == .pausedSyncT || volumes[v].state.connection == .pausedSyncS {
             let moment = now
@@ -330,7 +334,9 @@ extension Resource {
             // it would keep us from becoming Primary for as long as the connection lasts.
             setState(v) { $0.peerRole = peer.role }
             sourceMayEnd(v)
-            if !(volumes[v].resync?.isEnding ?? true), volumes[v].state.connection.isSyncSource { afterPing(v, .sourceWaits) }
+            if !(volumes[v].resync?.isEnding ?? true), volumes[v].state.connection.isSyncSource {
+                afterPing(v, .sourceWaits)
+            }
             return true
         }
         return false

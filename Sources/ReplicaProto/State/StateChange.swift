@@ -70,7 +70,11 @@ extension Resource {
         let peerHadGoodData = old.connection.isConnected && old.peerDisk == .upToDate
         let peerHasGoodData = new.connection.isConnected && new.peerDisk == .upToDate
         if new.role == .secondary || peerHasGoodData && !peerHadGoodData { volumes[v].peerIsBehind = false }
-        if old.role != new.role { exportMayHaveChanged(v) }
+        if old.role != new.role {
+            exportMayHaveChanged(v)
+            // It was asked, and agreed.
+            if new.role == .primary { volumes[v].toldRole = .primary }
+        }
         // The target of a resync stays Inconsistent for us when it is lost, and may have ended all the same.
         let lostTarget = old.connection.isSyncSource && !new.connection.isConnected
         if peerDataLost(old, new) || lostTarget { peerLost(v, from: old, to: new) }
@@ -244,7 +248,9 @@ extension Resource {
             (old.disk == .upToDate || old.disk == .outdated) && new.disk == .inconsistent && new.connection == .connected
         // It may have come to a stop sector that the peer knows nothing of.
         let verified = old.connection == .verifyS && new.connection == .connected && canStopVerify
-        if verified || leftHandshake || pauseChanged || diskWentBad || passedOn || (new.connection == .ahead && old.connection != .ahead) {
+        if verified || leftHandshake || pauseChanged || diskWentBad || passedOn
+            || (new.connection == .ahead && old.connection != .ahead)
+        {
             sendState(v)
         }
     }
@@ -253,6 +259,7 @@ extension Resource {
         var told = volumes[v].state
         // A DRBD 8.4 peer that has heard of Attaching does not notice that Negotiating is what it waited for.
         if told.disk == .attaching { told.disk = .diskless }
+        volumes[v].toldRole = told.role
         send(.data, v, .state(told.word))
     }
 

@@ -59,7 +59,9 @@ import Testing
             #expect(node.state.connection == .connected && node.state.disk == .upToDate && node.state.peerDisk == .upToDate)
             #expect(node.status.outOfSyncBits == 0 && node.durableBits == 0)
             #expect(node.writtenSuperblock.lastAgreedSectors == after)
-            #expect(!node.writtenSuperblock.flags.contains(.fullSync) && !node.writtenSuperblock.flags.contains(.activityLogDisabled))
+            #expect(
+                !node.writtenSuperblock.flags.contains(.fullSync)
+                    && !node.writtenSuperblock.flags.contains(.activityLogDisabled))
             // The superblock that was left behind.
             #expect(node.clearedSuperblocks == [65_528])
             #expect(node.isIdle)
@@ -80,6 +82,28 @@ import Testing
             #expect(node.status.sectors == node.layout.usableSectors && node.status.outOfSyncBits == 0)
             #expect(node.core.volumes[0].resyncCount == 0 && node.state.connection == .connected)
         }
+    }
+
+    @Test("the handler of a copy ends after the disk has left: nothing begins with the disk that came back")
+    func lateHandler() {
+        let pair = pair()
+        for node in [pair.a, pair.b] { node.changeCapacity(to: 131_072) }
+        pair.a.holdsHandlers = true
+        _ = pair.b.command(resize())
+        let detached = pair.a.command(.detach(volume, force: false))
+        pair.exchange()
+        #expect(pair.a.heldHandlers.count == 1 && pair.a.state.connection == .connected)
+        #expect(pair.a.answers[detached]?.code == 0 && pair.a.state.disk == .diskless)
+        _ = pair.a.write(0, 7)
+        pair.exchange()
+        _ = pair.a.attach(SameData.quickDisk)
+        #expect(pair.a.state.disk == .negotiating)
+        pair.a.feed(.handlerFinished(pair.a.heldHandlers[0], status: 0))
+        #expect(pair.a.state.disk == .negotiating && pair.a.state.connection == .connected)
+        pair.a.holdsHandlers = false
+        pair.exchange()
+        settle(pair)
+        #expect(pair.a.state.disk == .upToDate && pair.a.data[0] == 7, "\(pair.a.state.summary)")
     }
 
     @Test("the smaller disk decides, whoever is asked", arguments: [true, false])
