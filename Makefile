@@ -5,7 +5,7 @@ BUILD := .build/release
 # Where `make install` puts things; a packager sets DESTDIR, too.
 PREFIX ?= /usr/local
 
-.PHONY: help build install uninstall deb demo check check-quick check-kernel bench simulate manual format clean
+.PHONY: help build install uninstall deb demo check check-quick check-slow check-kernel bench simulate manual format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +39,9 @@ check: ## everything that must be green
 
 check-quick: ## unit tests only, for the inner loop
 	@scripts/check quick
+
+check-slow: ## what is left out of check: the packages in a clean Debian, with systemd (root)
+	@scripts/check slow
 
 check-kernel: ## Debian's kernel in a virtual machine is the peer: SCENARIOS="roles full-sync/ours", VERBOSE=1, KEEP=1
 	@scripts/dependencies kernel
