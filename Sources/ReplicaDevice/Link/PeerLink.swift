@@ -261,6 +261,10 @@ extension ResourceLoop {
             }
         }
         if let report { stream.pointee.output.reportLast(report) }
+        if kind == .meta, stream.pointee.output.isFlooded, !stream.pointee.hasFailed {
+            stream.pointee.hasFailed = true
+            later(.socketFailed(link.sockets[index].id, .error(ENOBUFS)))
+        }
         stream.pointee.isDirty = true
         counters.packetsSent &+= 1
     }

@@ -60,6 +60,8 @@ struct SendQueue: ~Copyable {
     @inline(__always) var isEmpty: Bool { segmentHead == segmentTail }
     /// Bytes of the ring that have not left.
     var waitingBytes: Int { isEmpty ? 0 : Int(byteTail &- byteHead) }
+    /// More answers wait than any load of a peer that reads them can come to: a million and a half.
+    var isFlooded: Bool { waitingBytes > 64 << 20 }
     /// Bytes and payloads that have not left, for statistics.
     var segmentCount: Int { Int(segmentTail &- segmentHead) }
 

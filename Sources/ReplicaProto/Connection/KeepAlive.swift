@@ -10,6 +10,8 @@ extension Resource {
     /// Something is to happen once the peer has processed all that is on the meta stream now.
     mutating func afterPing(_ v: Int, _ kind: PingAction.Kind) {
         sendPing()
+        // What the peer says again and again waits once.
+        link.pingActions.removeAll { $0.volume == v && $0.kind == kind }
         link.pingActions.append(PingAction(ping: link.pingsSent, volume: v, kind: kind))
     }
 

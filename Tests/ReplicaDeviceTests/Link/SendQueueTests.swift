@@ -5,6 +5,16 @@ import Testing
 @testable import ReplicaDevice
 
 @Suite struct SendQueueTests {
+    @Test func answersThatNobodyReadsAreBounded() {
+        var queue = SendQueue()
+        var count = 0
+        while !queue.isFlooded, count < 10_000_000 {
+            queue.append(length: 16) { $0.initializeMemory(as: UInt8.self, repeating: 0) }
+            count += 1
+        }
+        #expect(count == 4_194_305 && queue.waitingBytes <= 64 << 20 + 16)
+    }
+
     /// Whatever is appended leaves in order, whole, exactly once: heads and payloads of all sizes, sends cut anywhere,
     /// appends while a send is in flight, rings that wrap and grow.
     @Test(arguments: [1, 2, 3, 4, 5, 6, 7, 8] as [UInt64])

@@ -11,15 +11,19 @@ import Testing
         version: UInt32 = 101, disk: DiskOptions = SameData.quickDisk, blocks: [UInt64] = [0, 1, 2, 3]
     ) -> (node: TestNode, peer: ScriptedPeer) {
         let (node, peer) = SameData.pair(disk: disk, version: version)
-        peer.identifiers = GenerationIdentifiers(current: 0x9990, bitmap: SameData.identifiers.current, history0: 0x88, history1: 0x66)
+        peer.identifiers = GenerationIdentifiers(
+            current: 0x9990, bitmap: SameData.identifiers.current, history0: 0x88, history1: 0x66)
         peer.dirtyBits = UInt64(blocks.count)
         peer.connect()
         return (node, peer)
     }
     /// A node that became source, with `blocks` set in its own bitmap.
-    private func source(version: UInt32 = 101, primary: Bool = false, blocks: [UInt64] = [0, 1, 2]) -> (node: TestNode, peer: ScriptedPeer) {
+    private func source(version: UInt32 = 101, primary: Bool = false, blocks: [UInt64] = [0, 1, 2]) -> (
+        node: TestNode, peer: ScriptedPeer
+    ) {
         let node = TestNode.withData(
-            identifiers: GenerationIdentifiers(current: 0x9990, bitmap: SameData.identifiers.current, history0: 0x88, history1: 0x66))
+            identifiers: GenerationIdentifiers(
+                current: 0x9990, bitmap: SameData.identifiers.current, history0: 0x88, history1: 0x66))
         for block in blocks { node.bitmap[Int(block / 8)] |= 1 << UInt8(block % 8) }
         _ = node.attach(SameData.quickDisk)
         if primary { _ = node.command(.primary(volume, force: false)) }
@@ -31,9 +35,20 @@ import Testing
         return (node, peer)
     }
 
+    @Test("a target that reports its end again and again is remembered once")
+    func repeatedReports() {
+        let (node, peer) = source()
+        peer.sayBitmap(setting: [0, 1, 2])
+        peer.pass(.milliseconds(1))
+        #expect(node.state.connection == .syncSource)
+        for _ in 0..<1000 { peer.say(.state(peer.state(.connected, peerDisk: .upToDate))) }
+        #expect(node.core.link.pingActions.count == 1)
+    }
+
     // MARK: Bitmaps
 
-    @Test("item 44: an encoded transfer ends with its last bit, a plain one with an empty chunk", arguments: UInt32(86)...101)
+    @Test(
+        "item 44: an encoded transfer ends with its last bit, a plain one with an empty chunk", arguments: UInt32(86)...101)
     func item44TransfersEnd(version: UInt32) {
         let (node, peer) = source(version: version)
         #expect(node.state.connection == .wfBitMapS)
@@ -309,7 +324,8 @@ import Testing
         #expect(peer.states.map(\.word) == [peer.seen(role: .secondary)])
         #expect(
             node.status.identifiers
-                == GenerationIdentifiers(current: 0x9990, bitmap: 0, history0: 0x77_0000_0000, history1: SameData.identifiers.current))
+                == GenerationIdentifiers(
+                    current: 0x9990, bitmap: 0, history0: 0x77_0000_0000, history1: SameData.identifiers.current))
         #expect(node.data[0] == 7 && node.data[800] == 7)
         #expect(node.handlersRun == [.beforeResyncTarget, .afterResyncTarget])
         #expect(node.core.openWork() == [])
