@@ -13,17 +13,18 @@ let package = Package(
         .executable(name: "replsim", targets: ["replsim"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2")
     ],
     targets: [
         .systemLibrary(name: "CUring", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CNetlink", pkgConfig: "libnl-genl-3.0", providers: [.apt(["libnl-genl-3-dev"])]),
         .target(name: "CLinux"),
         .target(name: "ReplicaProto", swiftSettings: core),
         .target(
             name: "ReplicaDevice",
             dependencies: [
-                "ReplicaProto", "CUring", "COpenSSL", "CLinux", .product(name: "Logging", package: "swift-log"),
+                "ReplicaProto", "CUring", "COpenSSL", "CNetlink", "CLinux", .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: strict),
         .target(name: "ReplicaControl", dependencies: ["ReplicaProto", "CLinux"], swiftSettings: strict),
         .target(name: "ReplicaSim", dependencies: ["ReplicaProto"], swiftSettings: strict),

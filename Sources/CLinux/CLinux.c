@@ -241,3 +241,28 @@ int clinux_fork_watcher(int *end, int *log) {
     *log = 4;
     return 0;
 }
+
+#include <sys/stat.h>
+
+int clinux_block_device_number(const char *path, uint32_t *major, uint32_t *minor) {
+    struct statx information;
+    memset(&information, 0, sizeof information);
+    // What lies on a network is not asked: its server might be gone.
+    if (syscall(SYS_statx, AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_MODE, &information) != 0) return -1;
+    if (!S_ISBLK((mode_t)information.stx_mode)) {
+        errno = ENOTBLK;
+        return -1;
+    }
+    *major = information.stx_rdev_major;
+    *minor = information.stx_rdev_minor;
+    return 0;
+}
+
+#include <sys/socket.h>
+#include <sys/sysmacros.h>
+
+int clinux_make_block_node(const char *path, unsigned int mode, uint32_t major, uint32_t minor) {
+    return mknod(path, S_IFBLK | (mode & 07777), makedev(major, minor));
+}
+
+int clinux_socket_pair(int ends[2]) { return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends); }

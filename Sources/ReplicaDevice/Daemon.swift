@@ -71,6 +71,9 @@ package enum Daemon {
         configuration.persona = persona
         configuration.helper = helperPath()
         configuration.hardens = true
+        // Who pretends another node's name shares this machine with that node, and /dev/drbd0 is there only once.
+        configuration.kernelDevices =
+            environment("REPLICA_KERNEL_DEVICES").map { $0 != "no" } ?? (environment("REPLICA_NODE") == nil)
         configuration.memoryIsLocked = harden()
         let signals = clinux_signal_descriptor()
         var endsWell = true

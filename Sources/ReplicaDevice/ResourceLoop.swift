@@ -20,6 +20,8 @@ package struct LoopConfiguration: Sendable {
     /// What the log names as the program that runs handlers.
     package var helper = "replctl"
     package var stopping = StopLimits()
+    /// Volumes get block devices of the kernel's nbd driver.
+    package var kernelDevices = false
     package var log: Logger
 
     package init(settings: DaemonSettings, runDirectory: String, log: Logger) {
@@ -67,6 +69,7 @@ package struct ResourceLoop: ~Copyable {
 
     var store = BackingStore()
     var clients = ClientTable()
+    var kernel: KernelDeviceTable
     var link = PeerConnection()
     var digests = BlockDigests()
     var control = ControlTable()
@@ -120,6 +123,7 @@ package struct ResourceLoop: ~Copyable {
         persona = configuration.persona
         helper = configuration.helper
         stopLimits = configuration.stopping
+        kernel = KernelDeviceTable(isWanted: configuration.kernelDevices)
         minors = configuration.settings.volumes.map { ($0.volume, $0.minor) }
         var generator = SystemRandomNumberGenerator()
         let seed = (generator.next(), generator.next(), generator.next(), generator.next())
@@ -159,6 +163,7 @@ package struct ResourceLoop: ~Copyable {
             turn()
         }
         removePublishedStatus()
+        if !endsBadly { removeKernelDevices() }
         unlink("\(runDirectory)/\(settings.resource).nbd")
         unlink("\(runDirectory)/\(settings.resource).ctl")
         return !endsBadly
@@ -175,6 +180,7 @@ package struct ResourceLoop: ~Copyable {
         if let deadline = core.nextDeadline, deadline <= now { deliver(.clockAdvanced) }
         checkLinkDeadlines()
         checkHandlerDeadlines()
+        continueKernelDevices()
         settle()
         resumeWaitingReads()
         resumeShortStreams()
@@ -213,7 +219,7 @@ package struct ResourceLoop: ~Copyable {
         // By twos: `min` of many is an array, and this runs every turn.
         var earliest = min(core.nextDeadline?.nanoseconds ?? .max, link.nextDeadline)
         earliest = min(earliest, min(handlers.nextDeadline, status.nextDeadline))
-        earliest = min(earliest, status.looksAt)
+        earliest = min(earliest, min(status.looksAt, kernel.nextDeadline))
         earliest = min(earliest, min(endsAt ?? .max, nextStopDeadline))
         guard earliest != .max else { return nil }
         let moment = monotonicNanoseconds()
@@ -346,6 +352,7 @@ package struct ResourceLoop: ~Copyable {
             switch result {
             case .diskOpened(let index, let generation, let volume, let outcome):
                 diskOpened(index, generation, volume, outcome)
+            case .kernelDevice(let volume, let outcome): kernelDeviceReported(volume, outcome)
             case .stop: stop()
             }
             settle()
@@ -383,7 +390,8 @@ package struct ResourceLoop: ~Copyable {
         isStopping = true
         clientsEndAt = now.nanoseconds &+ UInt64(stopLimits.clientSeconds) &* 1_000_000_000
         stopsAt = now.nanoseconds &+ UInt64(stopLimits.seconds) &* 1_000_000_000
-        for index in 0..<ClientTable.connections { drainClient(index) }
+        for index in 0..<ClientTable.connections where !clients.connections[index].isKernel { drainClient(index) }
+        releaseKernelDevicesToStop()
     }
 
     private var nextStopDeadline: UInt64 { isStopping ? min(clientsEndAt, stopsAt) : .max }
@@ -396,7 +404,8 @@ package struct ResourceLoop: ~Copyable {
         if now.nanoseconds >= clientsEndAt {
             clientsEndAt = .max
             var count = 0
-            for index in 0..<ClientTable.connections where clients.connections[index].phase != .free {
+            for index in 0..<ClientTable.connections
+            where clients.connections[index].phase != .free && !clients.connections[index].isKernel {
                 count += 1
                 closeClient(index)
             }
@@ -406,6 +415,7 @@ package struct ResourceLoop: ~Copyable {
         }
         guard control.stopCommand == nil else { return }
         for index in 0..<ClientTable.connections where clients.connections[index].phase != .free { return }
+        for device in kernel.list where device.index >= 0 || device.phase == .attaching { return }
         let id = control.newCommand()
         control.stopCommand = id
         deliver(.commandReceived(id, .down))

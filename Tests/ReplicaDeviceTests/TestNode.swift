@@ -73,19 +73,20 @@ final class TestNode: Sendable {
     /// Nil where the kernel has no io_uring for us.
     init?(
         _ name: String, in directory: TestDirectory, handlers: [DaemonSettings.Handler] = [], handlerSeconds: Int = 600,
-        stopping: StopLimits = StopLimits()
+        stopping: StopLimits = StopLimits(), device: String = "/dev/drbd0", kernelDevices: Bool = false
     ) throws {
         self.directory = directory
         run = "\(directory.path)/\(name)"
         mkdir(run, 0o700)
         var settings = DaemonSettings(resource: "r0", node: name)
-        settings.volumes = [DaemonSettings.Volume(volume: VolumeNumber(0), minor: 0, device: "/dev/drbd0")]
+        settings.volumes = [DaemonSettings.Volume(volume: VolumeNumber(0), minor: 0, device: device)]
         settings.handlers = handlers
         settings.handlerTimeoutSeconds = handlerSeconds
         let file = open("\(run)/log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
         let log = Logger(label: name) { _ in LineLogHandler(label: "", descriptor: file) }
         var configuration = LoopConfiguration(settings: settings, runDirectory: run, log: log)
         configuration.stopping = stopping
+        configuration.kernelDevices = kernelDevices
         configuration.buffers = BufferConfiguration(small: 256, medium: 32, large: 16)
         configuration.ring.entries = 256
         configuration.ring.completionEntries = 1024
@@ -255,8 +256,12 @@ final class TestClient {
         size = answer[0..<8].reduce(0) { $0 << 8 | UInt64($1) }
     }
 
-    static func be32(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> (24 - 8 * UInt32($0))) } }
-    static func be64(_ value: UInt64) -> [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: value >> (56 - 8 * UInt64($0))) } }
+    static func be32(_ value: UInt32) -> [UInt8] {
+        (0..<4).map { UInt8(truncatingIfNeeded: value >> (24 - 8 * UInt32($0))) }
+    }
+    static func be64(_ value: UInt64) -> [UInt8] {
+        (0..<8).map { UInt8(truncatingIfNeeded: value >> (56 - 8 * UInt64($0))) }
+    }
 
     /// Sends one request and returns its cookie.
     @discardableResult

@@ -63,3 +63,9 @@ void clinux_build_date(char text[32]);
 /// well and by its closing that we died; 0 in the new process, with the reading end and the log, everything else closed
 /// and signals to end ignored; -1 if that is not possible. Call before any thread exists.
 int clinux_fork_watcher(int *end, int *log);
+/// Device numbers of a block device node, without asking a file server. Returns 0, or -1 with errno set (ENOTBLK).
+int clinux_block_device_number(const char *path, uint32_t *major, uint32_t *minor);
+/// Makes a block device node. Returns 0, or -1 with errno set.
+int clinux_make_block_node(const char *path, unsigned int mode, uint32_t major, uint32_t minor);
+/// A pair of connected stream sockets. Returns 0, or -1 with errno set.
+int clinux_socket_pair(int ends[2]);

@@ -16,6 +16,9 @@ struct BackingDisk: @unchecked Sendable {
     var metadataDescriptor: Int32 = -1
     /// What direct I/O wants of offsets and lengths, and of memory; 1 without direct I/O.
     var directAlignment = 1
+    /// As the data device's driver says; files can make holes.
+    var canDiscard = true
+    var isRotational = false
     var metadataBytes: UInt64 = 0
     /// Byte positions on the metadata device.
     var superblockAt: UInt64 = 0

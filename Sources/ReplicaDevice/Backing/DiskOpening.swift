@@ -64,7 +64,9 @@ struct DiskOpening: Sendable {
         disk.directAlignment = data.directAlignment
         if data.directAlignment > 1 {
             disk.bufferedDescriptor = Glibc.open(configuration.dataPath, O_RDWR | O_CLOEXEC)
-            if disk.bufferedDescriptor < 0 { throw Failure(code: Code.openData, detail: Self.reason(configuration.dataPath)) }
+            if disk.bufferedDescriptor < 0 {
+                throw Failure(code: Code.openData, detail: Self.reason(configuration.dataPath))
+            }
         } else {
             disk.bufferedDescriptor = -1
         }
@@ -89,12 +91,15 @@ struct DiskOpening: Sendable {
             dataDeviceSectors: data.bytes / 512, metadataDeviceSectors: sectors, superblock: block, activityLog: [],
             bitmap: [])
         describeBlocks(data, &image)
+        describeQueue(data, &disk)
+        image.canDiscard = disk.canDiscard
         // What is wrong with an unreadable superblock is for the core to say.
         guard let superblock = try? Superblock(decoding: block),
             let layout = try? MetadataLayout(configuration.index, superblock: superblock, deviceSectors: sectors)
         else { return image }
         disk.locate(layout)
-        image.activityLog = try read(metadata.descriptor, at: disk.activityLogAt, count: Int(layout.activityLogSectors) * 512)
+        image.activityLog = try read(
+            metadata.descriptor, at: disk.activityLogAt, count: Int(layout.activityLogSectors) * 512)
         let bitmapBytes = Int(layout.bitmapBytes(coveringSectors: superblock.lastAgreedSectors))
         image.bitmap = try read(metadata.descriptor, at: disk.bitmapAt, count: bitmapBytes)
         // A flexible device may end inside the last page.
@@ -115,7 +120,7 @@ struct DiskOpening: Sendable {
         }
         let flags = O_RDWR | O_CLOEXEC | (isBlock && slot == nil ? O_EXCL : 0)
         var isDirect = true
-        var descriptor = Glibc.open(path, flags | clinux_o_direct())
+        var descriptor = Self.patiently { Glibc.open(path, flags | clinux_o_direct()) }
         if descriptor < 0 && errno == EINVAL {
             isDirect = false
             descriptor = Glibc.open(path, flags)
@@ -127,8 +132,9 @@ struct DiskOpening: Sendable {
         defer { if !keeps { close(descriptor) } }
         if !isBlock || slot != nil {
             let bytes = Int64(MetadataLayout.indexedSectors) * 512
-            let locked =
+            let locked = Self.patiently {
                 slot.map { clinux_lock_range(descriptor, Int64($0) * bytes, bytes) } ?? clinux_lock_range(descriptor, 0, 0)
+            }
             guard locked == 0 else { throw Failure(code: claimedCode, detail: Self.reason(path)) }
         }
         var bytes = UInt64(information.st_size)
@@ -147,6 +153,18 @@ struct DiskOpening: Sendable {
         }
         keeps = true
         return Device(descriptor: descriptor, isBlock: isBlock, bytes: bytes, directAlignment: alignment)
+    }
+
+    /// Claims again for a second: a daemon that was killed holds its disk until the last of its I/O has ended, which is also
+    /// why nothing of it comes after what the next one writes.
+    private static func patiently(_ claim: () -> Int32) -> Int32 {
+        var result = claim()
+        for _ in 0..<20 {
+            guard result < 0, errno == EBUSY || errno == EAGAIN else { break }
+            usleep(50_000)
+            result = claim()
+        }
+        return result
     }
 
     /// What direct I/O on this descriptor wants of offsets and lengths; 0 if it is refused.
@@ -174,6 +192,17 @@ struct DiskOpening: Sendable {
         if clinux_physical_block_size(data.descriptor, &physical) == 0 {
             image.physicalBlockSize = max(physical, image.logicalBlockSize)
         }
+    }
+
+    /// What the kernel's queue of a block device says; a partition has its disk's.
+    private func describeQueue(_ data: Device, _ disk: inout BackingDisk) {
+        var major: UInt32 = 0
+        var minor: UInt32 = 0
+        guard data.isBlock, clinux_block_device_number(configuration.dataPath, &major, &minor) == 0 else { return }
+        let device = "/sys/dev/block/\(major):\(minor)"
+        let queue = access("\(device)/queue", F_OK) == 0 ? "\(device)/queue" : "\(device)/../queue"
+        if let most = NBDSysfs.read("\(queue)/discard_max_bytes") { disk.canDiscard = most != "0" }
+        disk.isRotational = NBDSysfs.read("\(queue)/rotational") == "1"
     }
 
     private func read(_ descriptor: Int32, at offset: UInt64, count: Int) throws(Failure) -> [UInt8] {
@@ -218,6 +247,7 @@ extension ResourceLoop {
             disk.phase = wasClosed ? .closing : .open
             store.disks[index].pointee = disk
             for warning in warnings { logLine(.warning, volume, warning) }
+            noteAttachment(volume, image)
             deliver(.diskOpened(volume, image))
             closeIfIdle(index)
         case .failed(let code, let detail):

@@ -197,6 +197,7 @@ extension ResourceLoop {
                 default: break
                 }
                 if command.dependsOnMinor { lookAtNeighbours() }
+                if holdsForKernelDevices(id, command) { return }
                 deliver(.commandReceived(id, command))
             } catch {
                 answerControl(index, CommandAnswer(code: ControlTable.invalidRequest, text: error.message))
@@ -241,6 +242,7 @@ extension ResourceLoop {
     // MARK: Answers
 
     mutating func answerCommand(_ id: CommandID, _ answer: CommandAnswer) {
+        if kernel.isWanted, holdsAnswer(id, answer) { return }
         let isDown = control.downCommands.contains(id)
         control.downCommands.removeAll { $0 == id }
         for index in 0..<ControlTable.connections

@@ -28,6 +28,8 @@ struct ClientConnection: ~Copyable {
     var export = NBDExport(name: "", size: 0)
     var structuredReplies = false
     var hasOpened = false
+    /// The other end is the kernel's nbd driver, whose opens and closes we don't see.
+    var isKernel = false
 
     let input: UnsafeMutableRawPointer
     var inputStart = 0
@@ -54,6 +56,21 @@ struct ClientConnection: ~Copyable {
         message = .allocate(capacity: 1)
         message.initialize(to: msghdr())
         output = SendQueue(byteCapacity: 1 << 16, segmentCapacity: 2048)
+    }
+
+    /// A new client is at the other end.
+    mutating func begin(_ phase: Phase, _ descriptor: Int32) {
+        self.phase = phase
+        self.descriptor = descriptor
+        generation &+= 1
+        inputStart = 0
+        inputEnd = 0
+        skip = 0
+        current = -1
+        piece = -1
+        isWaiting = false
+        hasOpened = false
+        isKernel = false
     }
 
     deinit {
@@ -431,7 +448,8 @@ extension ResourceLoop {
     /// The buffer for a local read on behalf of a client.
     mutating func leaseForClientRead(_ request: RequestID, bytes: Int) -> BufferSlot? {
         let piece = clients.pieces[Int(request.index)]
-        guard piece.pointee.isReserved, BufferPool.sizeClass(bytes: bytes) == BufferPool.sizeClass(bytes: Int(piece.pointee.length))
+        guard piece.pointee.isReserved,
+            BufferPool.sizeClass(bytes: bytes) == BufferPool.sizeClass(bytes: Int(piece.pointee.length))
         else { return pool.leaseForPeer(bytes: bytes, use: .replyToClient) }
         guard let slot = pool.leaseReserved(bytes: bytes) else { return nil }
         piece.pointee.isReserved = false

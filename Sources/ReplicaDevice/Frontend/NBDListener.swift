@@ -4,7 +4,9 @@ import ReplicaProto
 
 /// All clients of a resource, and the socket they come in by.
 struct ClientTable: ~Copyable {
-    static let connections = 32
+    static let connections = 48
+    /// The rest is for the kernel's devices.
+    static let socketConnections = 32
 
     let connections: UnsafeMutablePointer<ClientConnection>
     var requests = Slab<ClientRequest>(capacity: Limits.clientRequests, empty: ClientRequest())
@@ -80,10 +82,11 @@ extension ResourceLoop {
             guard clients.connections[index].phase == .serving else { continue }
             if state.isPrimary {
                 clients.connections[index].export.size = state.sectors * Sector.bytes
-            } else {
+            } else if !clients.connections[index].isKernel {
                 drainClient(index)
             }
         }
+        if kernel.isWanted { kernelExportChanged(volume) }
     }
 
     /// `r0` and the default export are volume 0, `r0/N` is volume N.
@@ -112,19 +115,10 @@ extension ResourceLoop {
         clients.isAccepting = false
         if result >= 0 {
             if !isStopping,
-                let index = (0..<ClientTable.connections).first(where: { clients.connections[$0].phase == .free })
+                let index = (0..<ClientTable.socketConnections).first(where: { clients.connections[$0].phase == .free })
             {
                 let connection = clients.connections + index
-                connection.pointee.phase = .handshake
-                connection.pointee.descriptor = result
-                connection.pointee.generation &+= 1
-                connection.pointee.inputStart = 0
-                connection.pointee.inputEnd = 0
-                connection.pointee.skip = 0
-                connection.pointee.current = -1
-                connection.pointee.piece = -1
-                connection.pointee.isWaiting = false
-                connection.pointee.hasOpened = false
+                connection.pointee.begin(.handshake, result)
                 var greeting: [UInt8] = []
                 connection.pointee.handshake = NBDHandshake(greetingInto: &greeting)
                 say(index, greeting)
@@ -134,6 +128,24 @@ extension ResourceLoop {
             }
         }
         armClientAccept()
+    }
+
+    /// The kernel is a client that knows what it wants: no handshake, and nobody who has the device open because of that.
+    /// - Returns: the connection, or nil if there are too many.
+    mutating func serveKernel(_ descriptor: Int32, _ volume: VolumeNumber, _ export: NBDExport) -> Int? {
+        guard
+            let index = (0..<ClientTable.connections).reversed().first(where: {
+                clients.connections[$0].phase == .free
+            })
+        else { return nil }
+        let connection = clients.connections + index
+        connection.pointee.begin(.serving, descriptor)
+        connection.pointee.isKernel = true
+        connection.pointee.volume = volume
+        connection.pointee.export = export
+        connection.pointee.structuredReplies = false
+        armClientReceive(index)
+        return index
     }
 
     private mutating func say(_ index: Int, _ bytes: [UInt8]) {
@@ -285,6 +297,10 @@ extension ResourceLoop {
         connection.pointee.generation &+= 1
         connection.pointee.handshake = nil
         connection.pointee.isDirty = false
+        if connection.pointee.isKernel {
+            connection.pointee.isKernel = false
+            kernelConnectionEnded(connection.pointee.volume)
+        }
         if connection.pointee.hasOpened {
             connection.pointee.hasOpened = false
             later(.exportClosed(connection.pointee.volume))

@@ -7,6 +7,8 @@ import Synchronization
 enum WorkerResult: Sendable {
     /// Opening the disk at that index of the store, if it is still of that generation.
     case diskOpened(index: Int, generation: UInt32, volume: VolumeNumber, DiskOpening.Outcome)
+    /// Something was done, or could not be, for a volume's device in the kernel.
+    case kernelDevice(VolumeNumber, KernelDeviceJob.Outcome)
     /// Somebody outside wants the orderly end.
     case stop
 }
