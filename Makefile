@@ -5,7 +5,7 @@ BUILD := .build/release
 # Where `make install` puts things; a packager sets DESTDIR, too.
 PREFIX ?= /usr/local
 
-.PHONY: help build install uninstall deb demo check check-quick check-slow check-kernel bench simulate manual format clean
+.PHONY: help build install uninstall deb demo check check-quick check-slow check-kernel check-machine bench simulate manual format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +47,11 @@ check-kernel: ## Debian's kernel in a virtual machine is the peer: SCENARIOS="ro
 	@scripts/dependencies kernel
 	@scripts/quietly "building (release)" scripts/build
 	@Tests/Kernel/run $(SCENARIOS)
+
+check-machine: ## two whole virtual machines: file systems on /dev/drbd0, killed daemons: SCENARIOS="kill filesystem/xfs", KILLS=50
+	@scripts/dependencies machine
+	@scripts/quietly "building (release)" scripts/build
+	@Tests/Machine/run $(SCENARIOS)
 
 bench: ## ratios against other ways to serve and mirror a disk, measured side by side
 	@scripts/dependencies bench
