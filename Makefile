@@ -40,7 +40,7 @@ check: ## everything that must be green
 check-quick: ## unit tests only, for the inner loop
 	@scripts/check quick
 
-check-slow: ## what is left out of check: the packages in a clean Debian, with systemd (root)
+check-slow: ## what is left out of check: whole machines with /dev/drbd0, packages in a clean Debian, systemd (root)
 	@scripts/check slow
 
 check-kernel: ## Debian's kernel in a virtual machine is the peer: SCENARIOS="roles full-sync/ours", VERBOSE=1, KEEP=1
