@@ -40,7 +40,7 @@ policy() {
     came=
     # Asked once: who is alone for good is so while the other is still on its way there.
     within 40 in_sync_or_apart || fail "$options: alice is $(cstate alice) $(dstate alice), carol $(cstate carol) $(dstate carol)"
-    if [ $came = sync ]; then
+    if [ "$came" = sync ]; then
         same "by $options"
         byte=$(od -An -tu1 -j 1M -N 1 "$kernel_disk")
         case $((byte)) in
