@@ -227,6 +227,11 @@ package struct ActivityLog: Equatable, Sendable {
     /// must be written first, and durable no later than the transaction.
     package var evictedExtents: ArraySlice<UInt32> { frozenEvicted[0..<frozenEvictedCount] }
 
+    /// Extents that the log is about to forget, by the transaction being written or the next one.
+    package var leavingExtents: [UInt32] {
+        Array(frozenEvicted[0..<frozenEvictedCount]) + collectedEvicted[0..<collectedEvictedCount]
+    }
+
     /// Writes the frozen transaction's block into 4096 bytes.
     package func encodeTransaction(into bytes: inout MutableRawSpan) {
         guard let transaction = frozen else { invariantBroken("a transaction is being written", #fileID, #line) }

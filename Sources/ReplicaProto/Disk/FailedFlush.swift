@@ -26,6 +26,7 @@ extension Resource {
     private mutating func peersWritesMayBeLost(_ v: Int) {
         // What a resync wrote belongs to no epoch, and the source has cleared its bits.
         if volumes[v].resync != nil { setWholeBitmap(v, .lostCache) }
+        markLeavingExtents(v)
         localIOFailed(v)
         connectionFailed(.networkFailure)
     }
@@ -40,6 +41,7 @@ extension Resource {
     /// the next attach finds; a disk that stays in use has to know now.
     mutating func ownWritesMayBeLost(_ v: Int) {
         volumes[v].closesCleanly = false
+        markLeavingExtents(v)
         receivedWritesAreInDoubt()
         if volumes[v].diskOptions.onIOError == .passOn, volumes[v].hasDisk {
             if volumes[v].activityLogDisabled {
@@ -55,12 +57,23 @@ extension Resource {
 
     private mutating func markHotExtents(_ v: Int) {
         for slot in 0..<volumes[v].activityLog.slots {
-            guard let extent = volumes[v].activityLog.extent(inSlot: slot) else { continue }
-            let start = UInt64(extent) * ActivityLogExtent.sectors
-            guard start < volumes[v].sectors else { continue }
-            let count = min(ActivityLogExtent.sectors, volumes[v].sectors - start)
-            _ = volumes[v].bitmap.setOutOfSync(SectorRange(start, UInt32(count)), deviceSectors: volumes[v].sectors)
+            if let extent = volumes[v].activityLog.extent(inSlot: slot) { markExtent(v, extent) }
         }
+    }
+
+    /// The log's transaction flushes the disk before it lets extents go; one that was asked for that while another flush failed
+    /// may hear that all is well.
+    private mutating func markLeavingExtents(_ v: Int) {
+        let leaving = volumes[v].activityLog.leavingExtents
+        for extent in leaving { markExtent(v, extent) }
+        if !leaving.isEmpty, volumes[v].hasDisk { enqueue(v, .changedPages) }
+    }
+
+    private mutating func markExtent(_ v: Int, _ extent: UInt32) {
+        let start = UInt64(extent) * ActivityLogExtent.sectors
+        guard start < volumes[v].sectors else { return }
+        let count = min(ActivityLogExtent.sectors, volumes[v].sectors - start)
+        _ = volumes[v].bitmap.setOutOfSync(SectorRange(start, UInt32(count)), deviceSectors: volumes[v].sectors)
     }
 }
 

@@ -16,7 +16,9 @@ import Testing
         return (node, peer)
     }
 
-    @Test("an epoch whose flush fails is never acknowledged: the peer takes its writes for missing", arguments: [OnIOError.detach, .callLocalIOError])
+    @Test(
+        "an epoch whose flush fails is never acknowledged: the peer takes its writes for missing",
+        arguments: [OnIOError.detach, .callLocalIOError])
     func epochIsNotAcknowledged(policy: OnIOError) {
         let (node, peer) = failEpoch(policy, inputOutput)
         #expect(peer.commands(.meta) == [.writeAck])
@@ -61,7 +63,8 @@ import Testing
 
     @Test func whatAResyncWroteIsSuspectToo() {
         let (node, peer) = SameData.pair(disk: SameData.quickDisk)
-        peer.identifiers = GenerationIdentifiers(current: 0x9990, bitmap: SameData.identifiers.current, history0: 0x88, history1: 0x66)
+        peer.identifiers = GenerationIdentifiers(
+            current: 0x9990, bitmap: SameData.identifiers.current, history0: 0x88, history1: 0x66)
         peer.dirtyBits = 2
         peer.connect()
         peer.startAsSource(setting: [1, 200])
@@ -87,7 +90,9 @@ import Testing
         #expect(node.replies[flush] != nil && node.replies[flush]?.error == nil)
         #expect(node.status.state.disk == .inconsistent)
         #expect(node.core.volumes[0].bitmap.weight == 1024)
-        #expect(node.core.isOutOfSync(BitmapBlock(1024), of: VolumeNumber(0)) && !node.core.isOutOfSync(BitmapBlock(0), of: VolumeNumber(0)))
+        #expect(
+            node.core.isOutOfSync(BitmapBlock(1024), of: VolumeNumber(0))
+                && !node.core.isOutOfSync(BitmapBlock(0), of: VolumeNumber(0)))
     }
 
     @Test func aPrimaryAloneTellsItsClient() {
@@ -101,5 +106,27 @@ import Testing
         #expect(node.replies[flush]?.error == .io)
         #expect(node.status.state.disk == .upToDate)
         #expect(node.core.volumes[0].bitmap.weight == 1024)
+    }
+
+    /// The transaction's own flush began before the client's failed, and ends well after that.
+    @Test("what the log forgets while a flush fails is in the bitmap", arguments: [OnIOError.detach, .passOn])
+    func evictionBesideAFailedFlush(policy: OnIOError) {
+        var disk = SameData.quickDisk
+        disk.onIOError = policy
+        disk.alExtents = 1
+        let (node, peer) = SameData.connected(disk: disk, primary: true)
+        _ = node.write(8192, 1)
+        peer.acknowledge(peer.writes[0])
+        node.holdsDisk = true
+        node.holdsMetadata = true
+        node.failsNextFlush = inputOutput
+        _ = node.flush()
+        peer.ack(.barrierAck(number: peer.barriers[0], setSize: 1))
+        _ = node.write(2 * 8192, 2)
+        #expect(node.trace.contains { if case .writeActivityLog(_, _, flushFirst: true, _) = $0 { true } else { false } })
+        node.releaseHeld()
+        #expect(node.core.isOutOfSync(BitmapBlock(1024), of: VolumeNumber(0)) || node.state.disk == .diskless)
+        // Extent 1 is not in the log any more.
+        #expect(node.durableBits >= 1024)
     }
 }
