@@ -38,7 +38,8 @@ at alice umount /mnt/r0
 at alice "${check[@]}" >"$work/check.out" 2>&1 || fail "the file system is not clean"
 
 say "a process is as good as a mount"
-at alice sh -c 'sleep 30 </dev/drbd0 & echo $! >/run/sleeper' >/dev/null 2>&1
+at alice sh -c 'sleep 600 </dev/drbd0 & echo $! >/run/sleeper' >/dev/null 2>&1
+await 10 "it has the device open" at alice sh -c '[ "$(readlink /proc/$(cat /run/sleeper)/fd/0)" = /dev/drbd0 ]'
 refused 11 'Device is held open by someone' alice secondary r0
 says alice 'held open by sleep(' || fail "nobody says who holds it"
 at alice sh -c 'kill $(cat /run/sleeper)'

@@ -38,7 +38,8 @@ for ((k = 1; k <= kills; k++)); do
 done
 mapfile -t sorted < <(printf '%s\n' "${primaries[@]}" | sort -n)
 say "pauses when the Primary was killed: median ${sorted[$((${#sorted[@]} / 2))]} s, longest ${sorted[-1]} s, of ${#sorted[@]}"
-at alice sh -c 'kill -INT $(cat /run/fio); kill $(cat /run/prober); while kill -0 $(cat /run/fio) 2>/dev/null; do sleep 0.2; done'
+at alice sh -c 'kill -INT $(cat /run/fio); kill $(cat /run/prober)'
+await 60 "the load ends" at alice sh -c '! kill -0 $(cat /run/fio) 2>/dev/null'
 ! grep -e error "$work/pauses" || fail "the application saw an error"
 [ "$(sed -n 's/^3;fio[^;]*;files;0;\([0-9]*\);.*/\1/p' "$work/fio.out")" = 0 ] || fail "fio: $(cat "$work/fio.out")"
 no_troubles
