@@ -14,6 +14,8 @@ export TMPDIR=$REPLICA_JUDGE
 # shellcheck source-path=SCRIPTDIR source=machines.sh
 . "$(dirname "${BASH_SOURCE[0]}")/machines.sh"
 
+# measured TEXT: for the table
+measured() { say "measured: $*"; }
 # Daemons live and die with their machines.
 kill_all() { :; }
 on() { at "$@"; }

@@ -37,7 +37,7 @@ for ((k = 1; k <= kills; k++)); do
     at alice sh -c 'kill -0 $(cat /run/fio) && kill -0 $(cat /run/prober)' || fail "the application ended: $(tail -n 3 "$work/fio.out") $(tail -n 1 "$work/pauses")"
 done
 mapfile -t sorted < <(printf '%s\n' "${primaries[@]}" | sort -n)
-say "pauses when the Primary was killed: median ${sorted[$((${#sorted[@]} / 2))]} s, longest ${sorted[-1]} s, of ${#sorted[@]}"
+measured "$kills kills; pauses when the Primary was killed: median ${sorted[$((${#sorted[@]} / 2))]} s, longest ${sorted[-1]} s, of ${#sorted[@]}"
 at alice sh -c 'kill -INT $(cat /run/fio); kill $(cat /run/prober)'
 await 60 "the load ends" at alice sh -c '! kill -0 $(cat /run/fio) 2>/dev/null'
 ! grep -e error "$work/pauses" || fail "the application saw an error"

@@ -35,6 +35,8 @@ limit_of() {
 directions_of() { sed -n 's/^# directions: //p' "$1"; }
 # what_of FILE: the scenario in a sentence, from its first comment
 what_of() { sed -n '/^# directions:/q; 2,$s/^# //p' "$1" | tr '\n' ' ' | sed 's/ $//; s/\$\(one\|two\)/*\1*/g'; }
+# measured_in LOG: one more cell of the table, `TEXT |`; for folders that have it
+measured_in() { :; }
 row() { printf '%-22s %-9s %-8s %7s\n' "$@"; }
 
 # judged SCENARIO DIRECTION: one of them within its time; its output is shown when it fails
@@ -51,7 +53,7 @@ judged() {
         124 | 137) result=late ;;
         *) result=BROKEN ;;
     esac
-    rows+=("| $1 | $(what_of "$file") | $2 | $release | $result |")
+    rows+=("| $1 | $(what_of "$file") | $2 | $release | $result |$(measured_in "$out")")
     row "$1" "$2" "$result" $((SECONDS - started))
     case $result in
         holds) [ "${VERBOSE:-}" != 1 ] || sed 's/^/    /' "$out" ;;
@@ -63,6 +65,17 @@ judged() {
 broken=0
 begun=$SECONDS
 wanted=()
+
+table_file=
+# options ARGUMENT...: takes `--table FILE`; the rest is in `wanted`
+options() {
+    if [ "${1:-}" = --table ]; then
+        table_file=${2:?--table needs a file}
+        shift 2
+        [ $# = 0 ] || { echo "the table is of all scenarios" >&2; exit 2; }
+    fi
+    wanted=("$@")
+}
 
 # choose [SCENARIO[/DIRECTION]...]: which of them are to be run, by default all
 choose() {
