@@ -48,7 +48,7 @@ check-kernel: ## Debian's kernel in a virtual machine is the peer: SCENARIOS="ro
 	@scripts/quietly "building (release)" scripts/build
 	@Tests/Kernel/run $(SCENARIOS)
 
-check-machine: ## two whole virtual machines: file systems on /dev/drbd0, killed daemons: SCENARIOS="kill filesystem/xfs", KILLS=50
+check-machine: ## two whole virtual machines: file systems on /dev/drbd0, killed daemons, power cuts: SCENARIOS="kill power-cuts/one", KILLS=50 CUTS=30
 	@scripts/dependencies machine
 	@scripts/quietly "building (release)" scripts/build
 	@Tests/Machine/run $(SCENARIOS)

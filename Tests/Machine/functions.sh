@@ -31,7 +31,7 @@ write_conf() {
 global { usage-count no; disable-ip-verification; }
 common {
     net  { protocol C; timeout 40; ping-int 5; ping-timeout 30; connect-int 5; }
-    disk { c-plan-ahead 0; c-min-rate 0; resync-rate 100M; }
+    disk { c-plan-ahead 0; c-min-rate 0; resync-rate 100M; ${disk_options:-} }
 }
 resource r0 {
     device $name;
@@ -44,10 +44,15 @@ CONF
     mv "$conf.new" "$conf"
 }
 
+# A scenario that cuts power sets it to the size of its disks: they are behind a cache then.
+cached=
 # fresh_node NODE: an empty logical volume with metadata; the node is down
 fresh_node() {
+    # shellcheck disable=SC2086
+    with_disk "$1" $cached || fail "$1 does not boot"
     at "$1" sh -c 'umount /mnt/r0 2>/dev/null; rm -f /run/replica/r0.log; mkdir -p /mnt/r0; dmesg -C'
-    "$1" down r0 >"$work/down.out" 2>&1 || fail "$1 does not go down: $(cat "$work/down.out")"
+    # What a scenario left behind when it broke goes with its machine.
+    "$1" down r0 >"$work/down.out" 2>&1 || { power_cut "$1" && boot_one "$1"; } || fail "$1 does not boot"
     at "$1" sh -c "lvresize -q -f -L $volume_size vg/r0; blkdiscard -f /dev/vg/r0 && '$bin/replctl' -c '$conf' create-md --force r0" \
         >"$work/create-md.out" 2>&1 || fail "create-md on $1: $(cat "$work/create-md.out")"
 }
@@ -92,6 +97,32 @@ counter() { proc "$1" | sed -n "s/.*[ ]$2:\([0-9a-z]*\).*/\1/p" | head -n 1; }
 # daemon NODE SIGNAL: for its daemon
 daemon() { at "$1" sh -c "kill -$2 \$(cat /run/replica/r0.pid)"; }
 gone_from() { ! at "$1" test -e /run/replica/r0.pid || ! at "$1" sh -c "kill -0 \$(cat /run/replica/r0.pid)"; }
+# MARK: What is acknowledged outside of the machines
+
+# collect: a journal on this machine of what programs in the others acknowledge; they reach it at 10.77.0.1.
+collect() {
+    background collect "$vm" net exec "$network" -- "$work/records.py" collect 10.77.0.1 7000 "$work/journal"
+    await 10 "the journal is open" has_line listening "$work/collect.out"
+}
+acknowledged() { wc -l <"$work/journal"; }
+# load_on NODE NUMBER: records in its file system, from that number on; the process is in /run/records.
+load_on() {
+    at "$1" sh -c "$work/records.py write /mnt/r0 10.77.0.1 7000 $2 </dev/null >$work/records.out 2>&1 & echo \$! >/run/records" >/dev/null
+}
+# marked_in NODE: KiB that the metadata of its volume call out of sync once the activity log is applied, by Debian's drbdmeta on a
+# copy. Its machine is down.
+marked_in() {
+    local loop bits
+    cp --sparse=always "$judge/$1.img" "$work/copy.img"
+    loop=$(losetup --show -f -o 1M --sizelimit "$volume_size" "$work/copy.img")
+    drbdmeta --force - v08 "$loop" internal apply-al </dev/null >"$work/apply-al.out" 2>&1
+    bits=$(drbdmeta --force - v08 "$loop" internal dump-md </dev/null 2>"$work/dump-md.out" | sed -n 's/^# bits-set \([0-9]*\);/\1/p')
+    losetup -d "$loop"
+    rm "$work/copy.img"
+    [ -n "$bits" ] || fail "drbdmeta does not tell the bits: $(cat "$work/apply-al.out" "$work/dump-md.out")"
+    echo $((bits * 4))
+}
+
 device_is() { [ "$(at "$1" blockdev --getsize64 /dev/drbd0 2>/dev/null)" = "$2" ]; }
 evidence() {
     local node file
