@@ -181,6 +181,7 @@ package struct ResourceLoop: ~Copyable {
         checkLinkDeadlines()
         checkHandlerDeadlines()
         continueKernelDevices()
+        checkDiskTimeouts()
         settle()
         resumeWaitingReads()
         resumeShortStreams()
@@ -220,6 +221,7 @@ package struct ResourceLoop: ~Copyable {
         var earliest = min(core.nextDeadline?.nanoseconds ?? .max, link.nextDeadline)
         earliest = min(earliest, min(handlers.nextDeadline, status.nextDeadline))
         earliest = min(earliest, min(status.looksAt, kernel.nextDeadline))
+        earliest = min(earliest, store.nextTimeoutCheck)
         earliest = min(earliest, min(endsAt ?? .max, nextStopDeadline))
         guard earliest != .max else { return nil }
         let moment = monotonicNanoseconds()
@@ -318,6 +320,7 @@ package struct ResourceLoop: ~Copyable {
         case .measureDisk(let volume): measureDisk(volume)
         case .moveMetadata(let volume, let layout): moveMetadata(volume, layout)
         case .openDisk(let volume, let configuration): openDisk(volume, configuration)
+        case .abandonDisk(let volume): abandonDisk(volume)
         case .closeDisk(let volume): closeDisk(volume)
 
         case .listen(let configuration): listen(configuration)

@@ -52,6 +52,9 @@ package enum Effect: Equatable, Sendable {
     /// Metadata effects go to these places from now on. None is outstanding.
     indirect case moveMetadata(VolumeNumber, MetadataLayout)
     indirect case openDisk(VolumeNumber, DiskConfiguration)
+    /// The disk may never answer: all that is outstanding ends with an error now, and so does everything that is asked of it
+    /// before it is closed. What it does with it later is its own affair: it cannot be opened again before it has answered.
+    case abandonDisk(VolumeNumber)
     /// Waits for I/O in flight, closes: `Event.diskClosed`.
     case closeDisk(VolumeNumber)
 

@@ -49,6 +49,8 @@ package enum Event: Equatable, Sendable {
     case diskOpenFailed(VolumeNumber, code: Int32, detail: String)
     /// Ends `Effect.closeDisk`: no I/O of that volume is in flight any more.
     case diskClosed(VolumeNumber)
+    /// An operation of an open disk takes longer than `Resource.diskTimeout` says.
+    case diskTimedOut(VolumeNumber)
     /// Ends the one metadata effect of a volume that is outstanding (`Effect.isMetadata`).
     case metadataWritten(VolumeNumber, DiskError?)
 

@@ -116,6 +116,8 @@ package struct Resource: ~Copyable {
             diskOpenFailed(volume, code, detail)
         case .diskClosed(let volume):
             diskClosed(volume)
+        case .diskTimedOut(let volume):
+            diskTimedOut(volume)
         case .diskMeasured(let volume, let capacity):
             diskMeasured(volume, capacity)
         case .outgoingConnected(let socket):

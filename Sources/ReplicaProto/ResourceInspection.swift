@@ -8,6 +8,13 @@ extension Resource {
         index(of: number).map { volumes[$0].identifiers }
     }
 
+    /// A new current identifier whose write has not ended, or has failed: the disk may hold it, but nothing relies on it.
+    package func unusedGeneration(of number: VolumeNumber) -> UInt64? {
+        guard let v = index(of: number) else { return nil }
+        if volumes[v].isRotating { return volumes[v].identifiers.current }
+        return volumes[v].doubtfulIdentifier == 0 ? nil : volumes[v].doubtfulIdentifier
+    }
+
     /// Size of the device.
     package func sectors(of number: VolumeNumber) -> UInt64 { index(of: number).map { volumes[$0].sectors } ?? 0 }
 

@@ -25,6 +25,8 @@ struct Timers {
         case sequence
         /// Epochs with overruled writes.
         case epochProof
+        /// A disk that was forced off should be gone.
+        case forcedDetach
         /// A volume that pulled ahead may go back.
         case catchUp
         /// A volume was introduced, and nothing came of it.
@@ -93,6 +95,7 @@ extension Resource {
             case .superblock: writeChangedSuperblocks()
             case .sequence: sequenceOverdue()
             case .epochProof: askForEpochProof()
+            case .forcedDetach: forcedDetachesDue()
             case .catchUp: catchUpDue()
             case .introductions: introductionsOverdue()
             case .waiters: checkWaiters()

@@ -68,6 +68,10 @@ struct Volume {
     /// Closing leaves metadata that any attach accepts.
     var closesCleanly = false
     var detachCommand: CommandID?
+    /// It did not answer, and is asked for nothing more: what it holds is what a crash would leave.
+    var isAbandoned = false
+    /// Leaves by `detach --force`.
+    var isForcedOff = false
     /// A detach that waits until the peer has confirmed all writes.
     var detachWaits: CommandID?
     var attachCommand: CommandID?
@@ -93,6 +97,8 @@ struct Volume {
     /// The current identifier changes on disk because the peer was lost; no reply that relies on our disk alone
     /// leaves before that is durable.
     var isRotating = false
+    /// The peer is told when it is.
+    var tellsRotation = false
     /// The same, put off while I/O is frozen.
     var rotationDeferred = false
     /// Our disk becomes Inconsistent on disk because it failed a request that the peer's did not; no reply to such a
@@ -104,6 +110,10 @@ struct Volume {
     var obeysPeer = false
     /// A new generation could not be made durable: what only our disk has does not count.
     var rotationFailed = false
+    /// What the current identifier was before the last rotation.
+    var rotatedFrom: UInt64 = 0
+    /// A new identifier that was given up when its write failed, or did not end.
+    var doubtfulIdentifier: UInt64 = 0
     /// Clients may be let in: the promotion is durable, and no demotion is under way.
     var mayServe = false
     var lastExport: ExportState?

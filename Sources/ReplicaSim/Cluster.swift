@@ -229,8 +229,8 @@ package final class Cluster {
         case .releaseBuffer(let slot):
             if !node.giveBack(slot) { fail("\(node.name) released buffer \(slot.value) that it does not own") }
         case .readDisk, .writeDisk, .discardDisk, .writePattern, .flushDisk, .writeSuperblock, .writeActivityLog,
-            .writeBitmapPages, .initialiseActivityLog, .flushMetadata, .openDisk, .closeDisk, .clearSuperblock, .measureDisk,
-            .moveMetadata:
+            .writeBitmapPages, .initialiseActivityLog, .flushMetadata, .openDisk, .abandonDisk, .closeDisk, .clearSuperblock,
+            .measureDisk, .moveMetadata:
             trace { "\(node.name) -> \(Self.text(effect))" }
             startDisk(effect, node)
         case .compareDigest(let id, _, let data, _, let digest):

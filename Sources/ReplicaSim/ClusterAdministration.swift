@@ -17,7 +17,8 @@ extension Cluster {
             promotedByForce = true
             node.commands.append(.primary(Self.volume, force: true))
         }
-        queue.add(.nextCommand(node: node.index, life: node.life), at: now + random.delay(.milliseconds(0), .milliseconds(20)))
+        queue.add(
+            .nextCommand(node: node.index, life: node.life), at: now + random.delay(.milliseconds(0), .milliseconds(20)))
     }
 
     /// SIGKILL: the kernel closes the sockets, the disk cache lives.
@@ -54,7 +55,9 @@ extension Cluster {
         node.metadataBefore?.cutPower(random: &random)
         unseenResyncEnd()
         let other = peer(of: node)
-        if !isForked, isCurrent[other.index], other.isRunning, !(isPromisedLoosely && wasPrimary) { isCurrent[node.index] = false }
+        if !isForked, isCurrent[other.index], other.isRunning, !(isPromisedLoosely && wasPrimary) {
+            isCurrent[node.index] = false
+        }
         if wasPrimary || isCurrent[node.index] || isForked { cacheIsLost(node) }
         loadStableLog(node)
         checkCoverage("power cut of \(node.name)")
@@ -172,7 +175,8 @@ extension Cluster {
         if scenario.kind == .splitBrain { return }
         for index in scenario.steps.indices {
             queue.add(.plan(index), at: moment)
-            moment = moment + random.pick([.milliseconds(3), .milliseconds(60), .milliseconds(900), .seconds(4), .seconds(15)])
+            moment =
+                moment + random.pick([.milliseconds(3), .milliseconds(60), .milliseconds(900), .seconds(4), .seconds(15)])
         }
         healAt = moment + random.pick([.milliseconds(1), .seconds(1), .seconds(10)])
     }
@@ -200,6 +204,7 @@ extension Cluster {
         case .detach(let node, let force): command(nodes[node], .detach(Self.volume, force: force))
         case .failWrites(let node, let count): nodes[badDisk ?? node].failingWrites += count
         case .failReads(let node, let count): nodes[badDisk ?? node].failingReads += count
+        case .hang(let node, let span): hang(nodes[node], span)
         case .failMetadata(let node): nodes[node].failingMetadata += 1
         case .failFlush(let node):
             // Who passes errors on keeps the only copy in use, whatever its cache has lost: nothing to be checked.
@@ -234,7 +239,9 @@ extension Cluster {
     // MARK: Looking after both nodes
 
     func administrate() {
-        queue.add(.administrator, at: now + (isHealing ? .milliseconds(200) : random.delay(.milliseconds(100), .milliseconds(700))))
+        queue.add(
+            .administrator, at: now + (isHealing ? .milliseconds(200) : random.delay(.milliseconds(100), .milliseconds(700)))
+        )
         if networkIsParted, let uniteAt, now >= uniteAt { unite() }
         if !hasStarted, wantsPrimary != nil || isQuietAndEqual || now > Instant.zero + .seconds(20) {
             hasStarted = true
@@ -269,7 +276,8 @@ extension Cluster {
         guard !isForked, scenario.kind != .twoPrimaries, let wanted = wantsPrimary else { return }
         let node = nodes[wanted]
         let other = nodes[1 - wanted]
-        let isUseless = !node.isRunning || (node.isSetUp && !isCurrent[wanted] && (isHealing || state(node)?.role == .secondary))
+        let isUseless =
+            !node.isRunning || (node.isSetUp && !isCurrent[wanted] && (isHealing || state(node)?.role == .secondary))
         let otherIsGood = other.isRunning && other.isSetUp && isCurrent[1 - wanted]
         if isUseless, otherIsGood, isHealing || random.chance(15) { wantsPrimary = 1 - wanted }
     }
@@ -335,29 +343,38 @@ extension Cluster {
     /// disk and begin another. It loses nothing: on one side not a block has changed since the generation that both
     /// come from (rule 90), and `design.md` 5, rule 5 asks no more than that nothing is overwritten silently. Or what has
     /// changed there was never answered: the Primary lost that peer before it heard of the new generation, clients got
-    /// errors for what was under way, and no block that either holds is missing from what the Primary has.
+    /// errors for what was under way, and no block that was answered is missing from the other side. Or a process died
+    /// while its disk hung at the write of a new generation: only that process knew that it never began.
     func isFalseAlarm() -> Bool {
         guard !isForked, let left = nodes[0].core.identifiers(of: Self.volume), nodes[0].isRunning, nodes[1].isRunning,
             let right = nodes[1].core.identifiers(of: Self.volume), left.bitmap != 0, left.bitmap & ~1 == right.bitmap & ~1
         else { return false }
+        if let node = nodes.first(where: { node in
+            node.unusedGeneration.map { $0 & ~1 == node.core.identifiers(of: Self.volume)!.current & ~1 } ?? false
+        }) {
+            unchangedNode = node.index
+            return true
+        }
         let unchanged = nodes.filter { node in
             guard let disk = state(node)?.disk, disk > .failed else { return false }
             return node.core.outOfSyncBits(of: Self.volume) == 0
         }
-        guard let node = unchanged.first(where: { state($0)?.role == .secondary }) ?? unchanged.first ?? onlyUnanswered() else {
+        guard let node = unchanged.first(where: { state($0)?.role == .secondary }) ?? unchanged.first ?? onlyUnanswered()
+        else {
             return false
         }
         unchangedNode = node.index
         return true
     }
 
-    /// The Secondary of a Primary whose own disk may hold all that clients were ever told.
+    /// The node whose peer's disk may hold all that clients were ever told; a Secondary if that is so of both.
     private func onlyUnanswered() -> SimNode? {
-        guard let node = nodes.first(where: { state($0)?.role == .secondary }), let other = state(peer(of: node)),
-            other.role == .primary, other.disk == .upToDate
-        else { return nil }
-        let data = peer(of: node).data.current
-        return histories[0].touched.allSatisfy { histories[0].mayHold(Int($0), data[Int($0)]) } ? node : nil
+        let dispensable = nodes.filter { node in
+            guard let other = state(peer(of: node)), other.disk == .upToDate else { return false }
+            let data = peer(of: node).data.current
+            return histories[0].touched.allSatisfy { histories[0].mayHold(Int($0), data[Int($0)]) }
+        }
+        return dispensable.first { state($0)?.role == .secondary } ?? dispensable.first
     }
 
     /// What an administrator does about it. True if there is nothing else to do for this node now.
@@ -388,7 +405,8 @@ extension Cluster {
     private func administrateSplitBrain() {
         switch splitStage {
         case .before:
-            guard requestsLeft <= scenario.requests * 2 / 3, nodes.allSatisfy({ $0.outstanding == 0 && $0.core.openWork().isEmpty }), isQuietAndEqual
+            guard requestsLeft <= scenario.requests * 2 / 3,
+                nodes.allSatisfy({ $0.outstanding == 0 && $0.core.openWork().isEmpty }), isQuietAndEqual
             else { return }
             part()
             uniteAt = nil
@@ -423,7 +441,8 @@ extension Cluster {
                 for sector in histories[node.index].touched
                 where !histories[node.index].mayHold(Int(sector), node.data.current[Int(sector)]) {
                     return fail(
-                        "data of \(node.name) was overwritten before the split brain was resolved: sector \(sector) holds \(node.data.current[Int(sector)]), possible \(histories[node.index].versions(Int(sector)))")
+                        "data of \(node.name) was overwritten before the split brain was resolved: sector \(sector) holds \(node.data.current[Int(sector)]), possible \(histories[node.index].versions(Int(sector)))"
+                    )
                 }
             }
             splitStage = .resolving(survivor: random.below(2), step: 0)
@@ -435,7 +454,9 @@ extension Cluster {
     private func resolve(survivor: Int, step: Int) {
         let victim = nodes[1 - survivor]
         let keeper = nodes[survivor]
-        guard nodes.allSatisfy({ $0.isRunning && $0.isSetUp && $0.pendingCommand == nil && $0.commands.isEmpty }) else { return }
+        guard nodes.allSatisfy({ $0.isRunning && $0.isSetUp && $0.pendingCommand == nil && $0.commands.isEmpty }) else {
+            return
+        }
         switch step {
         case 0:
             wantsPrimary = survivor

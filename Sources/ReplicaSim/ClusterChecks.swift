@@ -22,11 +22,18 @@ extension Cluster {
             switch (own.disk == .upToDate, isReplicated) {
             case (true, false): isCurrent[other.index] = false
             case (false, true):
-                if isCurrent == [node.index == 0, node.index == 1], other.lostPower { onlyCacheIsLost(other) }
+                if isCurrent == [node.index == 0, node.index == 1], other.lostPower {
+                    node.mayLackAnswered = true
+                    onlyCacheIsLost(other)
+                }
                 if isCurrent[node.index] { node.lostDiskAt = now }
                 isCurrent[node.index] = false
-            case (false, false): if isPromisedLoosely { onlyTransitIsLost(node) }
-            case (true, true): break
+            case (false, false):
+                // What the other had confirmed before it lost its power is answered until that is noticed.
+                if node.mayLackAnswered { onlyCacheIsLost(other) }
+                node.mayLackAnswered = false
+                if isPromisedLoosely { onlyTransitIsLost(node) }
+            case (true, true): node.mayLackAnswered = false
             }
         }
         guard own.disk == .upToDate, own.peerDisk == .upToDate, own.connection == .connected, let theirs = state(other),
@@ -44,7 +51,8 @@ extension Cluster {
             for sector in histories[0].touched
             where !histories[0].mayHold(Int(sector), nodes[0].data.current[Int(sector)]) && !isBusy(Int(sector)) {
                 return fail(
-                    "both are UpToDate, but sector \(sector) holds \(nodes[0].data.current[Int(sector)]), possible \(histories[0].versions(Int(sector)))")
+                    "both are UpToDate, but sector \(sector) holds \(nodes[0].data.current[Int(sector)]), possible \(histories[0].versions(Int(sector)))"
+                )
             }
         }
         isCurrent = [true, true]
@@ -55,7 +63,9 @@ extension Cluster {
     /// (`ReplicationProtocol.completion`), so what was answered after the disk had failed still counts.
     func onlyTransitIsLost(_ node: SimNode) {
         let other = peer(of: node)
-        guard isCurrent == [node.index == 1, node.index == 0], !node.lostTransit, let failed = node.lostDiskAt else { return }
+        guard isCurrent == [node.index == 1, node.index == 0], !node.lostTransit, let failed = node.lostDiskAt else {
+            return
+        }
         node.lostTransit = true
         trace { "what only the failed disk had is lost with \(node.name): \(other.name)'s is the last one" }
         for sector in histories[0].touched {
@@ -117,7 +127,9 @@ extension Cluster {
         let first = ActivityLogExtent(containing: range.start).value
         let last = ActivityLogExtent(containing: Sector(range.end.value - 1)).value
         for extent in first...last where !node.stableHot.contains(extent) {
-            fail("\(node.name) writes \(range.start.value)+\(range.count) while extent \(extent) is not hot on disk: \(node.stableHot)")
+            fail(
+                "\(node.name) writes \(range.start.value)+\(range.count) while extent \(extent) is not hot on disk: \(node.stableHot)"
+            )
         }
     }
 
@@ -148,7 +160,12 @@ extension Cluster {
         guard hasBeenEqual, violation == nil else { return }
         for node in nodes {
             guard let superblock = node.inForce.stableSuperblock else { continue }
-            if superblock.flags.contains(.fullSync) || !superblock.flags.contains(.consistent) && superblock.identifiers.current == GenerationIdentifiers.justCreated { return }
+            if superblock.flags.contains(.fullSync)
+                || !superblock.flags.contains(.consistent)
+                    && superblock.identifiers.current == GenerationIdentifiers.justCreated
+            {
+                return
+            }
         }
         let a = nodes[0].data
         let b = nodes[1].data
@@ -159,10 +176,13 @@ extension Cluster {
             b.current.withUnsafeBufferPointer { right in
                 for block in range {
                     var differs = false
-                    for sector in block * 8..<min(block * 8 + 8, left.count) where left[sector] != right[sector] { differs = true }
+                    for sector in block * 8..<min(block * 8 + 8, left.count) where left[sector] != right[sector] {
+                        differs = true
+                    }
                     guard differs, !planted.contains(block), !isCovered(block, hot) else { continue }
                     return fail(
-                        "after \(moment) block \(block) (extent \(block / 1024)) differs and nobody knows: \(left[block * 8]) and \(right[block * 8])")
+                        "after \(moment) block \(block) (extent \(block / 1024)) differs and nobody knows: \(left[block * 8]) and \(right[block * 8])"
+                    )
                 }
             }
         }
@@ -207,11 +227,15 @@ extension Cluster {
             let mayBeUnderWay = isConnected && scenario.net.replicationProtocol != .c
             // Overruled by one that covers it and is on its way here, or was when its node died: that counts as written
             // before it.
-            let isOverruled = isHotOnDisk(other, request.range) || other.requests.contains {
-                if let other = $0 { other.kind != .read && other.range.overlaps(request.range) } else { false }
-            }
+            let isOverruled =
+                isHotOnDisk(other, request.range)
+                || other.requests.contains {
+                    if let other = $0 { other.kind != .read && other.range.overlaps(request.range) } else { false }
+                }
             if !mayBeUnderWay, !(scenario.kind == .twoPrimaries && isOverruled) {
-                return fail("write \(request.write) is answered by \(node.name), but it is neither on \(other.name)'s disk nor marked out of sync")
+                return fail(
+                    "write \(request.write) is answered by \(node.name), but it is neither on \(other.name)'s disk nor marked out of sync"
+                )
             }
         }
         if request.isDurable { checkStable(node, [(request.range, request.write, node.index)][...], "FUA") }
@@ -253,9 +277,12 @@ extension Cluster {
     func checkSettled() {
         let limit = TimeSpan.seconds(900)
         guard now.since(healingSince) < limit else {
-            return fail("not settled \(limit.wholeSeconds) s after everything was healed: \(describeStates()), \(requestsLeft) requests left, current \(isCurrent), wanted \(wantsPrimary ?? -1), operations \(nodes.map(\.running))")
+            return fail(
+                "not settled \(limit.wholeSeconds) s after everything was healed: \(describeStates()), \(requestsLeft) requests left, current \(isCurrent), wanted \(wantsPrimary ?? -1), operations \(nodes.map(\.running))"
+            )
         }
-        guard isQuietAndEqual, requestsLeft == 0, nodes.allSatisfy({ $0.outstanding == 0 && $0.pendingCommand == nil && $0.commands.isEmpty && $0.running == 0 })
+        guard isQuietAndEqual, requestsLeft == 0,
+            nodes.allSatisfy({ $0.outstanding == 0 && $0.pendingCommand == nil && $0.commands.isEmpty && $0.running == 0 })
         else {
             quietSince = nil
             return
@@ -301,17 +328,20 @@ extension Cluster {
             return fail("block \(block) was found to differ, and no resync has repaired it")
         }
         if left != right, let sector = left.indices.first(where: { left[$0] != right[$0] && !planted.contains($0 / 8) }) {
-            return fail("sector \(sector) differs: \(left[sector]) and \(right[sector]), possible \(histories[0].versions(sector))")
+            return fail(
+                "sector \(sector) differs: \(left[sector]) and \(right[sector]), possible \(histories[0].versions(sector))")
         }
         for sector in histories[0].touched where !histories[0].mayHold(Int(sector), nodes[0].data.current[Int(sector)]) {
             return fail(
-                "sector \(sector) holds \(nodes[0].data.current[Int(sector)]), possible \(histories[0].versions(Int(sector)))")
+                "sector \(sector) holds \(nodes[0].data.current[Int(sector)]), possible \(histories[0].versions(Int(sector)))"
+            )
         }
         guard let left = nodes[0].core.identifiers(of: Self.volume), let right = nodes[1].core.identifiers(of: Self.volume),
             left.current & ~1 == right.current & ~1, left.bitmap == 0, right.bitmap == 0
         else {
             return fail(
-                "identifiers differ: \(nodes[0].core.identifiers(of: Self.volume)?.text ?? "") and \(nodes[1].core.identifiers(of: Self.volume)?.text ?? "")")
+                "identifiers differ: \(nodes[0].core.identifiers(of: Self.volume)?.text ?? "") and \(nodes[1].core.identifiers(of: Self.volume)?.text ?? "")"
+            )
         }
     }
 }

@@ -6,6 +6,7 @@ extension Cluster {
         switch effect {
         case .openDisk(_, let configuration): begin(.open(configuration), node)
         case .closeDisk: node.isClosing = true
+        case .abandonDisk: abandonDisk(node)
         case .clearSuperblock:
             // There is nothing where data will be: metadata has a device of its own.
             later(node, .metadataWritten(Self.volume, nil), after: .milliseconds(1))
@@ -86,7 +87,7 @@ extension Cluster {
         operation.dataFlush = dataFlush
         operation.metadataFlush = metadataFlush
         operation.isFlushed = dataFlush == nil && metadataFlush == nil
-        operation.fails = fails
+        operation.fails = fails || node.isAbandoned
         let index = node.add(operation)
         queue.add(.disk(node: node.index, operation: index), at: now + diskDelay())
     }
@@ -99,8 +100,12 @@ extension Cluster {
 
     func diskMoves(_ node: SimNode, _ index: Int) {
         guard index < node.operations.count, var operation = node.operations[index], operation.life == node.life else { return }
+        if let until = node.hangsUntil, now < until, !isHealing, !node.isAbandoned {
+            return queue.add(.disk(node: node.index, operation: index), at: until + diskDelay())
+        }
         if !operation.isFlushed {
-            let loses = if case .flush = operation.kind { operation.fails } else { false }
+            // A disk that has been given up has its cache all the same.
+            let loses = if case .flush = operation.kind { operation.fails && !node.isAbandoned } else { false }
             if let capture = operation.dataFlush {
                 if loses { node.data.failFlush(capture, random: &random) } else { node.data.endFlush(capture) }
             }
@@ -145,7 +150,7 @@ extension Cluster {
                 if durable { metadataBecameStable(node, blocks.map(\.block)) }
             }
             step(node, .metadataWritten(Self.volume, error))
-        case .flushMetadata: step(node, .metadataWritten(Self.volume, nil))
+        case .flushMetadata: step(node, .metadataWritten(Self.volume, error))
         }
     }
 
@@ -165,8 +170,37 @@ extension Cluster {
                     bitmap: node.metadata.bitmap)))
     }
 
+    /// A disk that does not answer for a while; the node notices if it looks for that.
+    func hang(_ node: SimNode, _ span: TimeSpan) {
+        node.hangsUntil = now + span
+        let timeout = TimeSpan.deciseconds(scenario.disk.diskTimeout)
+        if scenario.disk.diskTimeout > 0, timeout < span, node.isRunning { later(node, .diskTimedOut(Self.volume), after: timeout) }
+    }
+
+    /// Whatever of it reached the disk, all that is under way has failed. The real ones would come back before the disk can
+    /// be opened again.
+    private func abandonDisk(_ node: SimNode) {
+        abandonOperations(node)
+        node.isAbandoned = true
+        let error = DiskError(110)
+        for index in node.operations.indices {
+            guard let operation = node.operations[index], operation.life == node.life else { continue }
+            let event: Event
+            switch operation.kind {
+            case .open: continue
+            case .read(let tag, _): event = .diskReadFinished(tag, nil, error)
+            case .write(let tag, _, _, _): event = .diskWriteFinished(tag, error)
+            case .flush(let tag): event = .diskFlushFinished(Self.volume, tag, error)
+            case .metadata, .flushMetadata: event = .metadataWritten(Self.volume, error)
+            }
+            node.remove(index)
+            later(node, event, after: .milliseconds(0))
+        }
+    }
+
     func closed(_ node: SimNode) {
         node.isClosing = false
+        node.isAbandoned = false
         later(node, .diskClosed(Self.volume), after: .milliseconds(0))
     }
 

@@ -29,6 +29,8 @@ package struct Scenario: Sendable {
         case failWrites(Int, count: Int)
         case failReads(Int, count: Int)
         case failMetadata(Int)
+        /// A disk does not answer for a while.
+        case hang(Int, TimeSpan)
         /// A flush of the data fails, and what the cache held is gone in part, whatever later flushes say.
         case failFlush(Int)
         /// The other node takes over, or the same again if it stopped being primary.
@@ -79,7 +81,8 @@ package struct Scenario: Sendable {
     ///   - grows: whether disks grow; by default one seed in eight says so.
     ///   - older: whether a node may be of an older version; two seeds in five.
     ///   - compares: whether digests are in use; by default another one in eight.
-    package init(seed: UInt64, grows: Bool? = nil, compares: Bool? = nil, older: Bool = true) {
+    ///   - hangs: whether a disk may hang; one seed in eight.
+    package init(seed: UInt64, grows: Bool? = nil, compares: Bool? = nil, older: Bool = true, hangs: Bool = true) {
         self.seed = seed
         var random = SimRandom(seed: seed ^ 0x5ce7_a210)
         kind = random.chance(12) ? .splitBrain : .faults
@@ -132,6 +135,7 @@ package struct Scenario: Sendable {
             // Ahead came with 96, and was the reason for it.
             if kind == .faults, net.onCongestion == .pullAhead { versions = versions.map { max($0, 96) } }
         }
+        if hangs, kind == .faults { hangDisks(SimRandom(seed: seed ^ 0xd15c_4a60)) }
         if self.compares { addComparisons(SimRandom(seed: seed ^ 0xd16_e575)) }
         guard self.grows, kind == .faults else { return }
         largest += 4 * ActivityLogExtent.sectors
@@ -170,6 +174,16 @@ package struct Scenario: Sendable {
             case 2: steps.append(.switchOver)
             default: steps.append(.stall(.milliseconds(50)))
             }
+        }
+    }
+
+    private mutating func hangDisks(_ seed: SimRandom) {
+        var random = seed
+        guard random.chance(12) else { return }
+        disk.diskTimeout = random.pick([0, 10, 30])
+        for _ in 0..<random.between(1, 2) {
+            let span: TimeSpan = random.pick([.milliseconds(500), .seconds(5), .seconds(30)])
+            steps.insert(.hang(random.below(2), span), at: random.below(steps.count + 1))
         }
     }
 

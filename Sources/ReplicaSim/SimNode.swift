@@ -15,6 +15,10 @@ final class SimNode {
     var lostPowerAt: Instant?
     /// A Primary went on with the peer's disk alone.
     var lostDiskAt: Instant?
+    /// Its disk failed while the other's cache was lost, and it has not noticed yet that the other is gone.
+    var mayLackAnswered = false
+    /// A generation that its disk may hold though its process died before the write ended: nothing was ever answered in it.
+    var unusedGeneration: UInt64?
     var wasTarget = false
     /// The end of the last resync to its disk.
     var resyncEndedAt: Instant?
@@ -39,6 +43,10 @@ final class SimNode {
     var freeOperations: [Int] = []
     var running = 0
     var isClosing = false
+    /// The core has given it up: everything fails until it is closed.
+    var isAbandoned = false
+    /// Nothing is answered before.
+    var hangsUntil: Instant?
     var failingWrites = 0
     var failingReads = 0
     var failingMetadata = 0
@@ -121,6 +129,8 @@ final class SimNode {
 
     /// Everything that dies with the process.
     func forgetProcess() {
+        if let generation = core.unusedGeneration(of: Cluster.volume) { unusedGeneration = generation }
+        mayLackAnswered = false
         life += 1
         isRunning = false
         buffers.removeAll()
@@ -131,6 +141,7 @@ final class SimNode {
         freeOperations.removeAll()
         running = 0
         isClosing = false
+        isAbandoned = false
         isListening = false
         sockets.removeAll()
         dataStream = nil

@@ -136,7 +136,7 @@ import Testing
         // Frozen, or refused, and then demoted.
         2622, 2677, 2764, 3820, 19391,
     ]) func oldFailuresStayAway(seed: UInt64) {
-        #expect(Cluster(scenario: Scenario(seed: seed, grows: false, compares: false, older: false)).run() == nil)
+        #expect(Cluster(scenario: Scenario(seed: seed, grows: false, compares: false, older: false, hangs: false)).run() == nil)
     }
 
     @Test(
@@ -162,11 +162,11 @@ import Testing
             49175,
         ] as [UInt64]) func olderVersions(seed: UInt64)
     {
-        #expect(Cluster(scenario: Scenario(seed: seed, compares: false)).run() == nil)
+        #expect(Cluster(scenario: Scenario(seed: seed, compares: false, hangs: false)).run() == nil)
     }
 
     @Test(
-        "everything at once, as in `replsim run`",
+        "everything at once but hanging disks",
         arguments: [
             // A second disk that got everything, which its source has not seen.
             65645,
@@ -184,6 +184,20 @@ import Testing
             83435, 91115,
         ] as [UInt64]) func everythingAtOnce(seed: UInt64)
     {
+        #expect(Cluster(scenario: Scenario(seed: seed, hangs: false)).run() == nil)
+    }
+
+    @Test(
+        "disks that hang",
+        arguments: [
+            // A generation that was never durable, or never told; a target that had ended.
+            3016, 9855, 14009, 34680, 90469,
+            // Its write ended after the process that had given it up.
+            8879, 30578,
+            // The other's cache, and then this disk; a disk that lacked what the other had.
+            11401, 93729,
+        ] as [UInt64]) func hangingDisks(seed: UInt64)
+    {
         #expect(Cluster(scenario: Scenario(seed: seed)).run() == nil)
     }
 
@@ -194,7 +208,7 @@ import Testing
         // A verify of an Inconsistent disk; one that is asked for while the source still waits for the end of a resync.
         9693, 3397,
     ]) func oldDifferencesStayAway(seed: UInt64) {
-        #expect(Cluster(scenario: Scenario(seed: seed, grows: false, compares: true, older: false)).run() == nil)
+        #expect(Cluster(scenario: Scenario(seed: seed, grows: false, compares: true, older: false, hangs: false)).run() == nil)
     }
 
     @Test func aSeedIsAlwaysTheSameRun() {

@@ -5,7 +5,12 @@ import ReplicaProto
 /// An attached backing disk as the loop uses it: descriptors, sizes and where the metadata areas lie. Trivial, so that
 /// it can live in a slab. Made on a `Worker`, whole, before it has a staging area; from then on the loop's alone.
 struct BackingDisk: @unchecked Sendable {
-    enum Phase: UInt8 { case free, opening, open, closing }
+    enum Phase: UInt8 {
+        case free, opening, open
+        /// It did not answer, and is asked no more.
+        case abandoned
+        case closing
+    }
 
     var volume = VolumeNumber(0)
     var phase = Phase.free
@@ -58,6 +63,9 @@ struct MetadataWork {
     var length = 0
     var done = 0
     var durable = false
+    var startedAt: UInt64 = 0
+    /// The core has been told that it failed.
+    var isAbandoned = false
 }
 
 /// One operation on a data disk from effect to completion.
@@ -76,6 +84,12 @@ struct DiskOperation: @unchecked Sendable {
     var fua = false
     /// `writePattern`: the block repeated over as much as goes down at once; owned by the operation.
     var pattern: UnsafeMutableRawPointer?
+    /// From effect to completion.
+    var isRunning = false
+    /// Nanoseconds.
+    var startedAt: UInt64 = 0
+    /// The core has been told that it failed; its buffer stays lent until the disk has answered.
+    var isAbandoned = false
     /// Next in the queue of reads that wait for a buffer, -1 at its end.
     var next: Int32 = -1
 }

@@ -25,7 +25,9 @@ struct BackingStore: ~Copyable {
     let zeroes: UnsafeMutableRawPointer
     static let zeroBytes = 1_048_576
     /// Index of the disk of each volume, -1 without; sorted by nothing, a resource has few volumes.
-    private var attached: [(volume: VolumeNumber, disk: Int)] = []
+    private(set) var attached: [(volume: VolumeNumber, disk: Int)] = []
+    /// When to look for operations that take too long.
+    var nextTimeoutCheck = UInt64.max
 
     init() {
         due = .allocate(capacity: operations.capacity)
@@ -140,6 +142,8 @@ extension ResourceLoop {
         record.tag = tag
         record.offset = range.start.value &* Sector.bytes
         record.length = range.byteCount
+        record.isRunning = true
+        record.startedAt = now.nanoseconds
         guard let index = store.operations.take(record) else {
             invariant(false, "disk operations are bounded by the core's limits")
             return nil
@@ -247,6 +251,7 @@ extension ResourceLoop {
         let index = token.index
         guard token.isOf(generation: store.operations.generation(index)) else { return }
         let operation = store.operations[index]
+        if operation.pointee.isAbandoned { return finish(index, ETIMEDOUT) }
         if result == -EINTR || result == -EAGAIN {
             submit(index)
             return
@@ -286,23 +291,91 @@ extension ResourceLoop {
     private mutating func finish(_ index: Int, _ code: Int32) {
         let operation = store.operations[index].pointee
         let disk = store.disks[Int(operation.disk)]
+        store.operations[index].pointee.isRunning = false
         store.operations.give(index)
         disk.pointee.inFlight &-= 1
         let error = code == 0 ? nil : DiskError(code)
         switch operation.kind {
         case .read:
             if error != nil { pool.release(operation.slot) }
-            deliver(.diskReadFinished(operation.tag, error == nil ? operation.slot : nil, error))
-        case .write:
-            pool.release(operation.slot)
-            deliver(.diskWriteFinished(operation.tag, error))
-        case .punchHole, .zeroRange, .writeZeroes, .writePattern:
-            operation.pattern?.deallocate()
-            deliver(.diskWriteFinished(operation.tag, error))
-        case .flush:
-            deliver(.diskFlushFinished(disk.pointee.volume, operation.flush, error))
+        case .write: pool.release(operation.slot)
+        case .punchHole, .zeroRange, .writeZeroes, .writePattern: operation.pattern?.deallocate()
+        case .flush: break
         }
+        if !operation.isAbandoned { deliver(Self.ending(operation, of: disk.pointee.volume, error)) }
         closeIfIdle(Int(operation.disk))
+    }
+
+    private static func ending(_ operation: DiskOperation, of volume: VolumeNumber, _ error: DiskError?) -> Event {
+        switch operation.kind {
+        case .read: .diskReadFinished(operation.tag, error == nil ? operation.slot : nil, error)
+        case .write, .punchHole, .zeroRange, .writeZeroes, .writePattern: .diskWriteFinished(operation.tag, error)
+        case .flush: .diskFlushFinished(volume, operation.flush, error)
+        }
+    }
+
+    // MARK: Disks that do not answer
+
+    /// Tells the core of disks with an operation that takes longer than `disk-timeout`.
+    mutating func checkDiskTimeouts() {
+        guard now.nanoseconds >= store.nextTimeoutCheck else { return }
+        var next = UInt64.max
+        for (volume, index) in store.attached where store.disks[index].pointee.phase == .open {
+            guard let timeout = core.diskTimeout(volume)?.nanoseconds else { continue }
+            if now.nanoseconds &- oldestStart(on: index) >= timeout { deliver(.diskTimedOut(volume)) }
+            next = min(next, now.nanoseconds &+ timeout / 4)
+        }
+        store.nextTimeoutCheck = next
+    }
+
+    /// Now, if nothing is under way.
+    private func oldestStart(on disk: Int) -> UInt64 {
+        var oldest = now.nanoseconds
+        let metadata = store.disks[disk].pointee.metadata
+        if metadata.step != .idle { oldest = min(oldest, metadata.startedAt) }
+        guard store.disks[disk].pointee.inFlight > 0 else { return oldest }
+        for index in 0..<store.operations.capacity {
+            let operation = store.operations[index]
+            if operation.pointee.isRunning, Int(operation.pointee.disk) == disk { oldest = min(oldest, operation.pointee.startedAt) }
+        }
+        return oldest
+    }
+
+    mutating func abandonDisk(_ volume: VolumeNumber) {
+        guard let index = store.index(of: volume), store.disks[index].pointee.phase == .open else { return }
+        store.disks[index].pointee.phase = .abandoned
+        let error = DiskError(ETIMEDOUT)
+        dropWaitingReads(of: index)
+        for k in 0..<store.operations.capacity {
+            let operation = store.operations[k]
+            guard operation.pointee.isRunning, Int(operation.pointee.disk) == index else { continue }
+            operation.pointee.isAbandoned = true
+            later(Self.ending(operation.pointee, of: volume, error))
+        }
+        if store.disks[index].pointee.metadata.step != .idle {
+            store.disks[index].pointee.metadata.isAbandoned = true
+            later(.metadataWritten(volume, error))
+        }
+    }
+
+    /// Reads that wait for a buffer are not with the disk yet.
+    private mutating func dropWaitingReads(of disk: Int) {
+        var waiting = store.waitingFirst
+        store.waitingFirst = -1
+        store.waitingLast = -1
+        while waiting >= 0 {
+            let index = Int(waiting)
+            let operation = store.operations[index]
+            waiting = operation.pointee.next
+            if Int(operation.pointee.disk) != disk {
+                waitForBuffer(index)
+                continue
+            }
+            later(Self.ending(operation.pointee, of: store.disks[disk].pointee.volume, DiskError(ETIMEDOUT)))
+            operation.pointee.isRunning = false
+            store.operations.give(index)
+            store.disks[disk].pointee.inFlight &-= 1
+        }
     }
 
     // MARK: Closing

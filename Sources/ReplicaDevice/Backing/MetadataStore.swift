@@ -129,6 +129,8 @@ extension ResourceLoop {
         disk.pointee.metadata.offset = offset
         disk.pointee.metadata.length = length
         disk.pointee.metadata.done = 0
+        disk.pointee.metadata.startedAt = now.nanoseconds
+        disk.pointee.metadata.isAbandoned = false
         disk.pointee.metadata.durable = durable
         disk.pointee.metadata.step = first
         submitMetadata(index)
@@ -158,6 +160,7 @@ extension ResourceLoop {
         let index = token.index
         guard token.isOf(generation: store.disks.generation(index)) else { return }
         let disk = store.disks[index]
+        if disk.pointee.metadata.isAbandoned { return finishMetadata(index, DiskError(ETIMEDOUT)) }
         if result == -EINTR || result == -EAGAIN {
             submitMetadata(index)
             return
@@ -195,7 +198,7 @@ extension ResourceLoop {
     private mutating func finishMetadata(_ index: Int, _ error: DiskError?) {
         let disk = store.disks[index]
         disk.pointee.metadata.step = .idle
-        deliver(.metadataWritten(disk.pointee.volume, error))
+        if !disk.pointee.metadata.isAbandoned { deliver(.metadataWritten(disk.pointee.volume, error)) }
         closeIfIdle(index)
     }
 }

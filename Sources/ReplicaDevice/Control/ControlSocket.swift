@@ -242,6 +242,8 @@ extension ResourceLoop {
     // MARK: Answers
 
     mutating func answerCommand(_ id: CommandID, _ answer: CommandAnswer) {
+        // It may have set a `disk-timeout`.
+        store.nextTimeoutCheck = min(store.nextTimeoutCheck, now.nanoseconds)
         if kernel.isWanted, holdsAnswer(id, answer) { return }
         let isDown = control.downCommands.contains(id)
         control.downCommands.removeAll { $0 == id }

@@ -199,6 +199,10 @@ extension Resource {
         case .treatPeerAsDiskless:
             log(.error, v, "Disk attach process on the peer node was aborted.")
             peerDisk = .diskless
+            // It compares for itself once it hears of us, comes to the same end, and gives its disk up; DRBD 8.4 says nothing,
+            // and the other stays Negotiating.
+            sendUUIDs(v)
+            sendState(v)
             return .connected
         case .reconnect:
             connectionFailed(.protocolError)

@@ -56,7 +56,7 @@ extension Resource {
         var superblock: Superblock
         let layout: MetadataLayout
         do throws(MetadataError) {
-            superblock = try Superblock(decoding: image.superblock)
+            superblock = withoutDoubt(v, try Superblock(decoding: image.superblock))
             layout = try MetadataLayout(
                 configuration.index, superblock: superblock, deviceSectors: image.metadataDeviceSectors)
         } catch {
@@ -92,6 +92,16 @@ extension Resource {
         takeOver(v, superblock, layout, image, application, usable: usable, size: size)
     }
 
+    /// A write that failed may have reached the disk: the generation that it was to begin never did.
+    private func withoutDoubt(_ v: Int, _ superblock: Superblock) -> Superblock {
+        let doubtful = volumes[v].doubtfulIdentifier
+        guard doubtful != 0, superblock.identifiers.current & ~1 == doubtful & ~1 else { return superblock }
+        var result = superblock
+        result.identifiers.current = volumes[v].rotatedFrom
+        result.identifiers.bitmap = 0
+        return result
+    }
+
     private mutating func takeOver(
         _ v: Int, _ superblock: Superblock, _ layout: MetadataLayout, _ image: DiskImage,
         _ application: ActivityLogApplication, usable: UInt64, size: UInt64
@@ -104,6 +114,7 @@ extension Resource {
         volumes[v].writtenSuperblock = nil
         volumes[v].identifiers = superblock.identifiers
         volumes[v].rotationFailed = false
+        volumes[v].doubtfulIdentifier = 0
         volumes[v].layout = layout
         volumes[v].metadataIsMoving = false
         volumes[v].metadata.holdsTransactions = false
@@ -122,6 +133,12 @@ extension Resource {
         volumes[v].wasConnectedAtCrash = flags.contains(.connectedIndicator)
         let fencing = volumes[v].diskOptions.fencing
         volumes[v].attachDiskState = flags.diskState(fencing: fencing)
+        if volumes[v].ownDiskIsBehind, volumes[v].state.role == .secondary, volumes[v].attachDiskState > .inconsistent {
+            // The peer may never have heard that ours failed, so the identifiers would not say it. Of a Primary it hears when
+            // they meet.
+            log(.warning, v, "The peer has answered writes since this disk was lost, considering it Inconsistent")
+            volumes[v].attachDiskState = .inconsistent
+        }
         volumes[v].attachPeerDisk = flags.rememberedPeerDisk
         volumes[v].sectors = size
 
@@ -224,9 +241,7 @@ extension Resource {
         case .negotiating, .inconsistent, .outdated, .unknown, .consistent, .upToDate: break
         }
         if force {
-            volumes[v].detachCommand = command
-            setState(v) { $0.disk = .failed }
-            return
+            return detachByForce(command, v)
         }
         let verdict = judge(v) { $0.disk = .failed }
         guard verdict.isSuccess else { return answer(command, code(verdict)) }
@@ -350,6 +365,7 @@ extension Resource {
             // A read error's block may lie outside the log's extents: if the bitmap can't be written, all is suspect.
             if volumes[v].metadataBroken { volumes[v].fullSyncFlag = true }
         }
+        if volumes[v].isAbandoned { return enqueue(v, .then(.closeDisk)) }
         // The peer counts on what was acknowledged, and no epoch will flush this disk any more.
         enqueue(v, .flushData, .changedPages, .superblock)
         if volumes[v].closesCleanly {
@@ -363,6 +379,8 @@ extension Resource {
     mutating func diskClosed(_ number: VolumeNumber) {
         guard let v = index(of: number) else { return }
         volumes[v].isClosing = false
+        volumes[v].isForcedOff = false
+        volumes[v].isAbandoned = false
         volumes[v].superblock = nil
         volumes[v].writtenSuperblock = nil
         volumes[v].usableSectors = 0

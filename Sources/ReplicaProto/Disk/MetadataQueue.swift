@@ -141,7 +141,8 @@ extension Resource {
             follow(consequence, v)
             return
         }
-        guard volumes[v].superblock != nil, !volumes[v].metadataBroken || step == .flushData else { return }
+        guard volumes[v].superblock != nil, !volumes[v].isAbandoned, !volumes[v].metadataBroken || step == .flushData
+        else { return }
         switch step {
         case .superblock:
             let block = currentSuperblock(v)
@@ -288,7 +289,7 @@ extension Resource {
         if let error {
             log(.error, v, "flushing the data device failed: errno \(error.code)")
             // Nobody knows what was lost with it. The metadata can still say so.
-            volumes[v].fullSyncFlag = true
+            if !volumes[v].isAbandoned { volumes[v].fullSyncFlag = true }
             receivedWritesAreInDoubt()
             forgetRotation(v)
             // An attach that it happens to is refused as for broken metadata.
@@ -305,11 +306,12 @@ extension Resource {
         retryLater(v)
     }
 
-    /// Neither disk nor peer will ever know the new identifier.
-    private mutating func forgetRotation(_ v: Int) {
+    /// Nobody will ever use the new identifier. Our disk may have it all the same (`withoutDoubt`).
+    mutating func forgetRotation(_ v: Int) {
         guard volumes[v].isRotating else { return }
         volumes[v].rotationFailed = true
-        volumes[v].exposedIdentifier = volumes[v].identifiers.bitmap
+        volumes[v].exposedIdentifier = volumes[v].rotatedFrom
+        volumes[v].doubtfulIdentifier = volumes[v].identifiers.current
     }
 
     // MARK: The superblock

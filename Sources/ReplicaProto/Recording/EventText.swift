@@ -71,6 +71,7 @@ extension Event {
             line.number(code)
             line.text(detail)
         case .diskClosed(let volume): line.named("disk-closed", volume.value)
+        case .diskTimedOut(let volume): line.named("disk-timed-out", volume.value)
         case .metadataWritten(let volume, let error):
             line.named("metadata", volume.value)
             line.error(error)
@@ -173,6 +174,7 @@ extension Event {
             guard let volume = line.volume(), let code: Int32 = line.number(), let detail = line.text() else { return nil }
             return .diskOpenFailed(volume, code: code, detail: detail)
         case "disk-closed": return line.volume().map { .diskClosed($0) }
+        case "disk-timed-out": return line.volume().map { .diskTimedOut($0) }
         case "metadata":
             guard let volume = line.volume(), let error = line.diskError() else { return nil }
             return .metadataWritten(volume, error)

@@ -43,6 +43,8 @@ struct Request {
     var transaction: UInt64 = 0
     var holdsExtents = false
     var inTransferLog = false
+    /// The client was told that it failed: nobody counts on it.
+    var hasFailed = false
     /// The peer acknowledged its epoch while our own disk still works on it.
     var acknowledgedEpoch = false
     /// Packets that it went in and that the peer has not said to have written.

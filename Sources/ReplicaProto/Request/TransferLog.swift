@@ -120,7 +120,7 @@ extension Resource {
         requests[r].remote = .refused
         if peerRequests.overruledCount > 0 { finishOverruled(by: r) }
         // Also before the news that its disk has failed, which comes on the other stream.
-        if requests[r].stage == .answered, volumes[v].hasDisk || volumes[v].state.peerDisk != .upToDate {
+        if requests[r].stage == .answered, !requests[r].hasFailed, volumes[v].hasDisk || volumes[v].state.peerDisk != .upToDate {
             volumes[v].peerIsBehind = true
         }
         completeIfDone(r)
@@ -145,7 +145,7 @@ extension Resource {
             }
             peerPendingEnds(r)
             if requests[r].stage == .answered {
-                if requests[r].remote != .written { volumes[v].peerIsBehind = true }
+                if requests[r].remote != .written, !requests[r].hasFailed { volumes[v].peerIsBehind = true }
                 retire(r, acknowledged: false)
             } else {
                 if requests[r].remote == .queued || requests[r].remote == .sent {

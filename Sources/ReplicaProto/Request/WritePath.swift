@@ -324,6 +324,7 @@ extension Resource {
         if requests[r].isWrite { volumes[v].activeWrites -= 1 }
         requests.forgetClient(r)
         requests[r].stage = .answered
+        requests[r].hasFailed = error != nil
         volumes[v].counters.applicationPending -= 1
     }
 

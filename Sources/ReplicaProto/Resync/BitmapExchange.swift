@@ -371,6 +371,11 @@ extension Resource {
         superblockChanged(v)
     }
 
+    func targetIsComplete(_ v: Int) -> Bool {
+        guard let resync = volumes[v].resync else { return false }
+        return resync.targetReported && volumes[v].state.connection.isSyncSource && volumes[v].bitmap.weight == 0
+    }
+
     /// The target has all blocks; ours are all confirmed too.
     private mutating func sourceMayEnd(_ v: Int) {
         // Up to v95 nobody reports the end: both nodes see it when no bit is left (`wire.md` 10). What failed may have failed

@@ -13,7 +13,7 @@ extension Resource {
             exposedMatchesCurrent: !volume.ownDiskIsBehind
                 && (volume.exposedIdentifier == 0
                     || volume.exposedIdentifier & ~1 == volume.identifiers.current & ~1),
-            handshakeRunning: volume.isInHandshake,
+            handshakeRunning: volume.isInHandshake, targetIsComplete: targetIsComplete(v),
             peerPrimaryOnOtherVolume: otherPrimary)
     }
 
@@ -70,6 +70,11 @@ extension Resource {
         let peerHadGoodData = old.connection.isConnected && old.peerDisk == .upToDate
         let peerHasGoodData = new.connection.isConnected && new.peerDisk == .upToDate
         if new.role == .secondary || peerHasGoodData && !peerHadGoodData { volumes[v].peerIsBehind = false }
+        if old.disk == .upToDate, !new.disk.isUsable, new.role == .primary, !peerHasGoodData,
+            volumes[v].identifiers.bitmap != 0 || volumes[v].bitmap.weight > 0
+        {
+            volumes[v].peerIsBehind = true
+        }
         if old.role != new.role {
             exportMayHaveChanged(v)
             // It was asked, and agreed.
@@ -143,8 +148,7 @@ extension Resource {
             volumes[v].rotatesOnceAccepted = true
             return
         }
-        rotateIdentifiers(v)
-        sendUUIDs(v)
+        rotateIdentifiers(v, tells: true)
     }
 
     /// U7: applications will write to our disk alone. The promotion is certain once the peer says that it is Primary, or
@@ -159,21 +163,24 @@ extension Resource {
         guard volumes[v].rotatesOnceAccepted, byWriting || !isDetaching(v) else { return }
         volumes[v].rotatesOnceAccepted = false
         guard volumes[v].identifiers.bitmap == 0, volumes[v].state.disk == .upToDate else { return }
-        rotateIdentifiers(v)
-        sendUUIDs(v)
+        rotateIdentifiers(v, tells: true)
     }
 
     /// new_current (`wire.md` 5.1): the data leaves the generation that the peer has. Until this is durable no reply
     /// leaves that relies on our disk alone.
-    mutating func rotateIdentifiers(_ v: Int) {
+    /// - Parameter tells: the peer goes on with our disk and hears of the generation, too: once that is durable, or it would
+    ///   refuse this disk after a crash. It has written nothing before that (`proceedPeer`).
+    mutating func rotateIdentifiers(_ v: Int, tells: Bool = false) {
         if mutation == .skipUUIDRotation { return }
         newCurrentIdentifier(v)
         volumes[v].isRotating = true
+        volumes[v].tellsRotation = tells
         volumes[v].peerGuard = .off
         enqueue(v, .superblock, .then(.rotated))
     }
 
     mutating func newCurrentIdentifier(_ v: Int) {
+        volumes[v].rotatedFrom = volumes[v].identifiers.current
         volumes[v].identifiers.bitmap = volumes[v].identifiers.current
         volumes[v].identifiers.current = randomIdentifier(v)
         volumes[v].exposedIdentifier = volumes[v].identifiers.current
@@ -197,7 +204,10 @@ extension Resource {
     }
 
     mutating func identifierRotated(_ v: Int) {
+        // The disk has failed meanwhile, and the peer, whose own is gone, must not wait for a generation that it never heard of.
+        if volumes[v].tellsRotation, !volumes[v].state.disk.hasMetadata { forgetRotation(v) }
         volumes[v].isRotating = false
+        if volumes[v].tellsRotation, !volumes[v].rotationFailed { sendUUIDs(v) }
         completeHeldWrites(v)
         finishFlushes()
     }
@@ -211,8 +221,7 @@ extension Resource {
         guard !state.connection.isConnected || !state.peerDisk.isThere, volumes[v].identifiers.bitmap == 0,
             state.disk == .upToDate
         else { return }
-        rotateIdentifiers(v)
-        sendUUIDs(v)
+        rotateIdentifiers(v, tells: true)
     }
 
     /// The peer comes back before the new generation that was put off, but not everything can be sent again: writes that

@@ -17,13 +17,16 @@ package struct StateContext: Equatable, Sendable {
     package var exposedMatchesCurrent: Bool
     /// Our P_STATE of the handshake is out, the peer's answer is not in: only the connection state may change.
     package var handshakeRunning: Bool
+    /// The resync from our disk has copied everything, and its target has said that it is UpToDate.
+    package var targetIsComplete: Bool
     package var peerPrimaryOnOtherVolume: Bool
 
     package init(
         fencing: FencingPolicy = .dontCare, onNoData: OnNoData = .ioError, allowTwoPrimaries: Bool = false,
         exportIsOpen: Bool = false, verifyAlgorithmSet: Bool = false, agreedVersion: UInt32 = 101,
         hasNetConfiguration: Bool = true, attachDiskState: DiskState = .diskless, attachPeerDisk: DiskState = .unknown,
-        exposedMatchesCurrent: Bool = true, handshakeRunning: Bool = false, peerPrimaryOnOtherVolume: Bool = false
+        exposedMatchesCurrent: Bool = true, handshakeRunning: Bool = false, targetIsComplete: Bool = false,
+        peerPrimaryOnOtherVolume: Bool = false
     ) {
         self.fencing = fencing
         self.onNoData = onNoData
@@ -36,6 +39,7 @@ package struct StateContext: Equatable, Sendable {
         self.attachPeerDisk = attachPeerDisk
         self.exposedMatchesCurrent = exposedMatchesCurrent
         self.handshakeRunning = handshakeRunning
+        self.targetIsComplete = targetIsComplete
         self.peerPrimaryOnOtherVolume = peerPrimaryOnOtherVolume
     }
 }
@@ -55,7 +59,7 @@ extension VolumeState {
             state.connection = .connected
             // Whoever was to be overwritten is still as old as before. DRBD 8.4 lets the next step call that UpToDate.
             state.disk = Self.unfinished(state.disk)
-            state.peerDisk = Self.unfinished(state.peerDisk)
+            state.peerDisk = context.targetIsComplete && state.disk <= .failed ? .upToDate : Self.unfinished(state.peerDisk)
         }
         let lacksData = state.disk == .inconsistent || state.peerDisk == .inconsistent
         if state.connection.isVerifying && old.connection.isVerifying && lacksData {

@@ -132,6 +132,27 @@ final class TestNode {
         if holdsAuthentication { held.append(event) } else { core.handle(event, at: now, into: &queue) }
     }
 
+    /// What is held ends with an error, in the same order.
+    private func abandonDisk() {
+        let waiting = held
+        held = []
+        let error = DiskError(110)
+        for event in waiting {
+            switch event {
+            case .diskReadFinished(let tag, let slot, _):
+                if let slot { buffers[slot.value] = nil }
+                core.handle(.diskReadFinished(tag, nil, error), at: now, into: &queue)
+            case .diskWriteFinished(let tag, _): core.handle(.diskWriteFinished(tag, error), at: now, into: &queue)
+            case .diskFlushFinished(let volume, let tag, _):
+                core.handle(.diskFlushFinished(volume, tag, error), at: now, into: &queue)
+            case .metadataWritten(let volume, _): core.handle(.metadataWritten(volume, error), at: now, into: &queue)
+            default: held.append(event)
+            }
+        }
+        (holdsDisk, holdsMetadata) = (false, false)
+        (failsReads, failsWrites, failsMetadata, failsNextFlush) = (error, error, error, error)
+    }
+
     /// Lets the oldest operation that is held end.
     func releaseOne() { feed(held.removeFirst()) }
 
@@ -237,6 +258,10 @@ final class TestNode {
         case .openDisk(let volume, _):
             let image = disks[Int(volume.value)].image
             complete(.diskOpened(volume, image), metadata: true)
+        case .abandonDisk: abandonDisk()
+        case .closeDisk(let volume) where failsMetadata?.code == 110:
+            (failsReads, failsWrites, failsMetadata, failsNextFlush) = (nil, nil, nil, nil)
+            complete(.diskClosed(volume), metadata: true)
         case .closeDisk(let volume): complete(.diskClosed(volume), metadata: true)
         case .listen, .stopListening: break
         case .connectToPeer: connectAttempts += 1
