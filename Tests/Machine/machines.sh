@@ -26,7 +26,7 @@ boot_one() {
     else
         disk+=",size=512M"
     fi
-    "$vm" start "$1" --smp 1 --mem 640 --net "$network:${ip_of[$1]}" --modules nbd,dm-mod,dm-snapshot,ext4,xfs \
+    "$vm" start "$1" --smp 1 --mem 640 --net "$network:${ip_of[$1]}" --modules nbd,dm-mod,dm-snapshot,dm-delay,dm-flakey,ext4,xfs \
         --disk "$disk" --share "$judge:$judge:nocache" >"$judge/boot-$1.out" 2>&1 || {
         cat "$judge/boot-$1.out" >&2
         return 1

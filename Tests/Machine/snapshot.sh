@@ -38,7 +38,7 @@ snapshot_of() { at "$1" lvs vg/r0-before-resync; }
 no_snapshot() { ! snapshot_of bob >/dev/null 2>&1; }
 cleanup_fn no_snapshot_left
 no_snapshot_left() { at bob sh -c 'lvremove -q -f vg/r0-before-resync; lvremove -q -f vg/hog' >"$work/lvremove.out" 2>&1; }
-# behind SECONDS: bob misses 16 MiB, and comes back
+# behind: bob misses 16 MiB, and comes back
 behind() {
     bob disconnect r0
     at alice sh -c "dd if=/dev/urandom of=/dev/drbd0 bs=1M count=16 oflag=direct conv=fsync" >"$work/dd.out" 2>&1

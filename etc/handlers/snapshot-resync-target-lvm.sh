@@ -35,8 +35,9 @@ give_up() {
     exit 0
 }
 
-read -r group volume size < <(lvs --noheadings --nosuffix --units k -o vg_name,lv_name,lv_size "$DRBD_LL_DISK" 2>/dev/null) ||
+found=$(lvs --noheadings --nosuffix --units k -o vg_name,lv_name,lv_size "$DRBD_LL_DISK" 2>/dev/null) ||
     give_up "$DRBD_LL_DISK is no logical volume, no snapshot"
+read -r group volume size <<<"$found"
 snapshot=$volume-before-resync
 
 case ${0##*/} in
