@@ -9,7 +9,7 @@
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 kind=$1
-cuts=${CUTS:-3}
+cuts=${CUTS:-2}
 # 500 extents, of which the log holds the least that it can: what is hot is far from everything.
 cached=2G volume_size=2000M
 disk_options="al-extents 67;"
@@ -38,7 +38,7 @@ collect
 at alice mkfs.ext4 -q /dev/drbd0
 at alice mount /dev/drbd0 /mnt/r0
 
-primary=alice
+primary=alice most=0 longest=0
 printf '%-5s %-6s %12s %10s %10s %14s %11s %10s %8s\n' cut node acknowledged checked 'not there' 'lost in cache' resync/KiB bound/KiB down/s
 for ((cut = 1; cut <= cuts; cut++)); do
     survivor=$(other "$primary")
@@ -76,11 +76,16 @@ for ((cut = 1; cut <= cuts; cut++)); do
     [ "${copied:-0}" -gt 0 ] || fail "no resync: the log was not hot"
     [ "$copied" -le $bound ] || fail "the resync takes $copied KiB, and log and bitmaps name $bound KiB"
     printf '%-5s %-6s %12s %10s %10s %14s %11s %10s %8.1f\n' $cut "$primary" $here "$checked" "$wrong" "$lost" "$copied" $bound "$down"
+    if [ "$copied" -gt "$most" ]; then most=$copied; fi
+    longest=$(printf '%s\n' "$longest" "$down" | sort -g | tail -n 1)
     no_troubles
     primary=$survivor
 done
-at "$primary" "$work/records.py" check /mnt/r0 "$work/journal"
+at "$primary" "$work/records.py" check /mnt/r0 "$work/journal" >"$work/check.out" 2>&1 || fail "what was acknowledged is not there"
+read -r checked _ wrong _ <"$work/check.out"
 at "$primary" umount /mnt/r0
 at "$primary" e2fsck -fn /dev/drbd0 >"$work/e2fsck.out" 2>&1 || fail "the file system is not clean"
 $primary secondary r0
 same "after $cuts power cuts"
+measured "$(printf '%s power cuts; %s records acknowledged, %s lost; back after %.1f s; resync of at most %s of %s KiB' \
+    "$cuts" "$checked" "$wrong" "$longest" "$most" "$(($(data_bytes) >> 10))")"
