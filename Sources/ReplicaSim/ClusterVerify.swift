@@ -71,8 +71,6 @@ extension Cluster {
     }
 
     func verifyAccepted(_ node: SimNode, start: UInt64?, stop: UInt64?) {
-        // One that runs goes on as it is.
-        if node.verify.isRunning { return }
         if !node.verify.getsOtherEnd { node.verify.start = start }
         node.verify.stop = stop ?? .max
     }

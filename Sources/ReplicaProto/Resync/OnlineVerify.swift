@@ -136,7 +136,8 @@ extension Resource {
     /// `verify`
     mutating func startVerify(_ id: CommandID, _ v: Int, start: UInt64?, stop: UInt64?) {
         if volumes[v].state.connection == .verifyS {
-            // The end may be moved while it runs.
+            // The end may be moved while it runs, and not any more when it has been reached.
+            if volumes[v].verify?.isEnding ?? false { return answer(id, code(.inTransientState)) }
             volumes[v].verifyStop = stop ?? .max
             answer(id, .success)
             askForDigests(v)
