@@ -111,7 +111,10 @@ enum OptionDescriptions {
         ("csums-after-crash-only", "The same, only after a Primary's crash."),
         ("verify-alg", "The digest by which `verify` compares. None by default, and then there is no verify."),
         ("use-rle", "Compresses bitmaps on the wire."),
-        ("socket-check-timeout", "How often the kernel looks at its sockets."),
+        (
+            "socket-check-timeout",
+            "How long both streams of a new connection are left alone until they are used; in 0.1 s; 0 is as `ping-timeout`."
+        ),
     ]
 
     static let resource: [Text] = [

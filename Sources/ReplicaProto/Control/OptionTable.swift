@@ -83,7 +83,7 @@ package enum OptionTable {
         flag("csums-after-crash-only", \.checksumsAfterCrashOnly, .should),
         text("verify-alg", \.verifyAlgorithm),
         flag("use-rle", \.useRLE),
-        number("socket-check-timeout", \.socketCheckTimeout, 0...300, need: .ignored),
+        number("socket-check-timeout", \.socketCheckTimeout, 0...300),
     ]
 
     package static let resource: [OptionField<ResourceOptions>] = [
