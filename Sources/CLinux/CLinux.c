@@ -266,3 +266,33 @@ int clinux_make_block_node(const char *path, unsigned int mode, uint32_t major, 
 }
 
 int clinux_socket_pair(int ends[2]) { return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends); }
+
+int clinux_memory_file(const char *name, const void *bytes, size_t count) {
+    int fd = memfd_create(name, 0);
+    if (fd < 0) return -1;
+    size_t written = 0;
+    while (written < count) {
+        ssize_t result = write(fd, (const char *)bytes + written, count - written);
+        if (result <= 0) {
+            int error = result < 0 ? errno : EIO;
+            close(fd);
+            errno = error;
+            return -1;
+        }
+        written += (size_t)result;
+    }
+    return fd;
+}
+
+int clinux_inherit(int fd, int inherits) { return fcntl(fd, F_SETFD, inherits ? 0 : FD_CLOEXEC); }
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+void clinux_bring_in(void *address, size_t count) {
+    // Of this thread alone; in Linux these are per thread.
+    pid_t thread = (pid_t)syscall(SYS_gettid);
+    if (thread != getpid()) setpriority(PRIO_PROCESS, (id_t)thread, 19);
+    (void)madvise(address, count, MADV_POPULATE_WRITE);
+}

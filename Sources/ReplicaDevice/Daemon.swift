@@ -6,21 +6,27 @@ import ReplicaProto
 /// The process around a `ResourceLoop`: arguments, lock file, daemonising, log, limits of the process.
 ///
 ///     replicad [-f] [--settings FILE] [--log FILE] RESOURCE
+///     replicad --check [--settings FILE] [--take-over FILE] RESOURCE
 ///
-/// Without `-f` the calling process ends when the control socket accepts commands (0), or with 1 if that fails.
+/// Without `-f` the calling process ends when the control socket accepts commands (0), or with 1 if that fails. `--check` reads
+/// what it is given and does nothing. `--take-over` is how a daemon starts the program that takes its place in the process.
 package enum Daemon {
     private struct Arguments {
         var resource = ""
         var isForeground = false
         var settingsPath: String?
         var logPath: String?
+        var takeOverPath: String?
+        var isCheck = false
     }
 
     private struct Failure: Error {
         var message: String
     }
 
-    private static let usage = "usage: replicad [-f] [--settings FILE] [--log FILE] RESOURCE\n"
+    private static let usage =
+        "usage: replicad [-f] [--settings FILE] [--log FILE] RESOURCE\n"
+        + "       replicad --check [--settings FILE] [--take-over FILE] RESOURCE\n"
 
     /// Runs the daemon; returns its exit status.
     package static func main(_ words: [String]) -> Int32 {
@@ -36,23 +42,29 @@ package enum Daemon {
             var arguments = try parse(words)
             let run = absolute(environment("REPLICA_RUN_DIR") ?? "/run/replica")
             let settings = try readSettings(arguments, run)
+            let handOver = try readHandOver(arguments)
+            if arguments.isCheck { return 0 }
             guard mkdir(run, 0o755) == 0 || errno == EEXIST else {
                 throw Failure(message: "\(run): \(SystemError.text(errno))")
             }
             arguments.settingsPath = arguments.settingsPath.map(absolute)
+            arguments.logPath = arguments.logPath.map(absolute)
             let logPath = arguments.logPath ?? (arguments.isForeground ? nil : "\(run)/\(settings.resource).log")
             var logDescriptor: Int32 = 2
             if let logPath {
                 logDescriptor = open(logPath, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
                 guard logDescriptor >= 0 else { throw Failure(message: "\(logPath): \(SystemError.text(errno))") }
             }
-            let lock = try lockPidFile("\(run)/\(settings.resource).pid")
+            let lock =
+                if let inherited = handOver?.descriptor("lock") { inherited } else {
+                    try lockPidFile("\(run)/\(settings.resource).pid")
+                }
             var ready: Int32 = -1
-            if !arguments.isForeground {
+            if !arguments.isForeground, handOver == nil {
                 ready = clinux_daemonise()
                 guard ready >= 0 else { throw Failure(message: "can not leave the terminal: \(SystemError.text(errno))") }
             }
-            return serve(settings, run, logDescriptor, lock: lock, ready: ready)
+            return serve(arguments, settings, run, logDescriptor, lock: lock, ready: ready, takesOver: handOver)
         } catch {
             say("replicad: \(error.message)\n", to: 2)
             return 1
@@ -60,7 +72,8 @@ package enum Daemon {
     }
 
     private static func serve(
-        _ settings: DaemonSettings, _ run: String, _ logDescriptor: Int32, lock: Int32, ready: Int32
+        _ arguments: Arguments, _ settings: DaemonSettings, _ run: String, _ logDescriptor: Int32, lock: Int32, ready: Int32,
+        takesOver: HandOver?
     ) -> Int32 {
         signal(SIGPIPE, SIG_IGN)
         let log = Logger(label: settings.resource) { _ in LineLogHandler(label: "", descriptor: logDescriptor) }
@@ -71,6 +84,7 @@ package enum Daemon {
         configuration.persona = persona
         configuration.helper = helperPath()
         configuration.hardens = true
+        configuration.takesOver = takesOver
         // Who pretends another node's name shares this machine with that node, and /dev/drbd0 is there only once.
         configuration.kernelDevices =
             environment("REPLICA_KERNEL_DEVICES").map { $0 != "no" } ?? (environment("REPLICA_NODE") == nil)
@@ -88,6 +102,12 @@ package enum Daemon {
                 clinux_report_start(ready, 0)
             }
             endsWell = loop.run()
+            if var record = loop.takeHandOver() {
+                record.descriptors.append(("lock", lock))
+                let (program, file) = (loop.handOver.program, loop.handOver.file)
+                watch.end()
+                return become(program, arguments, record, file: file, log: log)
+            }
         } catch {
             log.error("can not start: \(error)")
             watch.end()
@@ -100,6 +120,64 @@ package enum Daemon {
         unlink("\(run)/\(settings.resource).pid")
         watch.end()
         return endsWell ? 0 : 1
+    }
+
+    // MARK: Handing over
+
+    /// The other program begins in this process. Returns only if neither it nor this one again can be started.
+    private static func become(
+        _ program: String, _ arguments: Arguments, _ record: HandOver, file: String, log: Logger
+    ) -> Int32 {
+        if let error = writePrivately(record.text(resource: arguments.resource), to: file) {
+            log.error("\(file): \(error)")
+            return 1
+        }
+        for descriptor in descriptors(of: record) { _ = clinux_inherit(descriptor, 1) }
+        // The one that watches over this program has been told to end.
+        for _ in 0..<200 where waitpid(-1, nil, WNOHANG) == 0 { usleep(1000) }
+        for path in [program, "/proc/self/exe"] {
+            var words = [path]
+            if arguments.isForeground { words.append("-f") }
+            if let settings = arguments.settingsPath { words += ["--settings", settings] }
+            if let path = arguments.logPath { words += ["--log", path] }
+            words += ["--take-over", file, arguments.resource]
+            let strings: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+            execv(path, strings)
+            log.error("\(path) does not take over: \(SystemError.text(errno))")
+            for string in strings { free(string) }
+        }
+        return 1
+    }
+
+    private static func descriptors(of record: HandOver) -> [Int32] {
+        record.descriptors.map(\.descriptor) + record.devices.map(\.descriptor)
+            + record.devices.map(\.unread).filter { $0 >= 0 }
+    }
+
+    /// A new file that only its owner may read: there are secrets in it.
+    private static func writePrivately(_ text: String, to path: String) -> String? {
+        unlink(path)
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { return SystemError.text(errno) }
+        defer { close(descriptor) }
+        let bytes = Array(text.utf8)
+        let written = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+        return written == bytes.count ? nil : SystemError.text(written < 0 ? errno : ENOSPC)
+    }
+
+    private static func readHandOver(_ arguments: Arguments) throws(Failure) -> HandOver? {
+        guard let path = arguments.takeOverPath else { return nil }
+        guard let text = readWhole(path) else { throw Failure(message: "\(path): \(SystemError.text(errno))") }
+        do throws(HandOverError) {
+            let record = try HandOver(parsing: text, resource: arguments.resource)
+            if arguments.isCheck { return record }
+            for descriptor in descriptors(of: record) where clinux_inherit(descriptor, 0) != 0 {
+                throw HandOverError.badLine(number: 0, "descriptor \(descriptor), which is not there")
+            }
+            return record
+        } catch {
+            throw Failure(message: "\(path): \(error.message)")
+        }
     }
 
     // MARK: Before the start
@@ -117,9 +195,14 @@ package enum Daemon {
         while let word = rest.popFirst() {
             switch word {
             case "-f", "--foreground": arguments.isForeground = true
-            case "--settings", "--log":
+            case "--check": arguments.isCheck = true
+            case "--settings", "--log", "--take-over":
                 guard let value = rest.popFirst() else { throw Failure(message: "\(word) needs a file name\n" + usage) }
-                if word == "--log" { arguments.logPath = value } else { arguments.settingsPath = value }
+                switch word {
+                case "--log": arguments.logPath = value
+                case "--settings": arguments.settingsPath = value
+                default: arguments.takeOverPath = value
+                }
             default:
                 guard !word.hasPrefix("-"), arguments.resource.isEmpty else {
                     throw Failure(message: "can not understand '\(word)'\n" + usage)

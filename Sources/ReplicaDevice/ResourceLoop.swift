@@ -22,6 +22,8 @@ package struct LoopConfiguration: Sendable {
     package var stopping = StopLimits()
     /// Volumes get block devices of the kernel's nbd driver.
     package var kernelDevices = false
+    /// What the program before us left in this process.
+    package var takesOver: HandOver?
     package var log: Logger
 
     package init(settings: DaemonSettings, runDirectory: String, log: Logger) {
@@ -70,6 +72,7 @@ package struct ResourceLoop: ~Copyable {
     var store = BackingStore()
     var clients = ClientTable()
     var kernel: KernelDeviceTable
+    var handOver: HandOverState
     var link = PeerConnection()
     var digests = BlockDigests()
     var control = ControlTable()
@@ -78,6 +81,7 @@ package struct ResourceLoop: ~Copyable {
     var tracing = Tracing()
     let recorder: FlightRecorder
     let worker: Worker
+    private let bringsInBuffers: Bool
 
     private let signalDescriptor: Int32
     private let signalRecord: UnsafeMutableRawPointer
@@ -97,12 +101,16 @@ package struct ResourceLoop: ~Copyable {
         let ring = try Ring(configuration.ring)
         var pool = try BufferPool(configuration.buffers)
         let worker = try Worker()
-        do throws(SystemError) {
-            try ring.registerBuffers(pool.region)
-            pool.isRegistered = true
-        } catch {
-            if configuration.memoryIsLocked {
-                configuration.log.warning("buffers are not registered with the kernel (\(error))")
+        // A daemon has its pages brought in beside its work (`bringInBuffers`): it takes as long as all the rest of a start.
+        let bringsInBuffers = configuration.hardens && configuration.memoryIsLocked
+        if !bringsInBuffers {
+            do throws(SystemError) {
+                try ring.registerBuffers(pool.region)
+                pool.isRegistered = true
+            } catch {
+                if configuration.memoryIsLocked {
+                    configuration.log.warning("buffers are not registered with the kernel (\(error))")
+                }
             }
         }
         if !configuration.memoryIsLocked {
@@ -115,8 +123,15 @@ package struct ResourceLoop: ~Copyable {
         }
         let run = configuration.runDirectory
         let resource = configuration.settings.resource
-        let clientListener = try listenOnUnixSocket("\(run)/\(resource).nbd")
-        let controlListener = try listenOnUnixSocket("\(run)/\(resource).ctl")
+        let taken = configuration.takesOver
+        let clientListener =
+            if let inherited = taken?.descriptor("clients") { inherited } else {
+                try listenOnUnixSocket("\(run)/\(resource).nbd")
+            }
+        let controlListener =
+            if let inherited = taken?.descriptor("control") { inherited } else {
+                try listenOnUnixSocket("\(run)/\(resource).ctl")
+            }
         settings = configuration.settings
         runDirectory = run
         log = configuration.log
@@ -124,6 +139,7 @@ package struct ResourceLoop: ~Copyable {
         helper = configuration.helper
         stopLimits = configuration.stopping
         kernel = KernelDeviceTable(isWanted: configuration.kernelDevices)
+        handOver = HandOverState(takesOver: taken, file: "\(run)/\(resource).hand-over", resource: resource)
         minors = configuration.settings.volumes.map { ($0.volume, $0.minor) }
         var generator = SystemRandomNumberGenerator()
         let seed = (generator.next(), generator.next(), generator.next(), generator.next())
@@ -132,6 +148,7 @@ package struct ResourceLoop: ~Copyable {
         self.ring = consume ring
         self.pool = consume pool
         self.worker = worker
+        self.bringsInBuffers = bringsInBuffers
         now = Instant(nanoseconds: monotonicNanoseconds())
         signalDescriptor = signals
         signalRecord = .allocate(byteCount: 256, alignment: 8)
@@ -153,24 +170,30 @@ package struct ResourceLoop: ~Copyable {
     @discardableResult
     package mutating func run() -> Bool {
         ring.start()
+        if bringsInBuffers { bringInBuffers() }
         watchInvariants()
-        armClientAccept()
-        armControlAccept()
+        // Who comes while the state of before is not there yet waits.
+        if !handOver.isUnderWay {
+            armClientAccept()
+            armControlAccept()
+        }
         armWake()
         armSignal()
         publishStatus()
         while !isFinished {
             turn()
         }
+        if handOver.phase == .ready { return true }
         removePublishedStatus()
         if !endsBadly { removeKernelDevices() }
         unlink("\(runDirectory)/\(settings.resource).nbd")
         unlink("\(runDirectory)/\(settings.resource).ctl")
+        if !endsBadly { unlink(handOver.file) }
         return !endsBadly
     }
 
     private var isFinished: Bool {
-        if endsBadly { return true }
+        if endsBadly || handOver.phase == .ready { return true }
         guard let endsAt else { return false }
         return now.nanoseconds >= endsAt || !control.hasOutput
     }
@@ -182,6 +205,7 @@ package struct ResourceLoop: ~Copyable {
         checkHandlerDeadlines()
         continueKernelDevices()
         checkDiskTimeouts()
+        continueHandOver()
         settle()
         resumeWaitingReads()
         resumeShortStreams()
@@ -223,6 +247,7 @@ package struct ResourceLoop: ~Copyable {
         earliest = min(earliest, min(status.looksAt, kernel.nextDeadline))
         earliest = min(earliest, store.nextTimeoutCheck)
         earliest = min(earliest, min(endsAt ?? .max, nextStopDeadline))
+        earliest = min(earliest, handOver.nextDeadline)
         guard earliest != .max else { return nil }
         let moment = monotonicNanoseconds()
         return earliest > moment ? earliest - moment : 0
@@ -356,11 +381,30 @@ package struct ResourceLoop: ~Copyable {
             case .diskOpened(let index, let generation, let volume, let outcome):
                 diskOpened(index, generation, volume, outcome)
             case .kernelDevice(let volume, let outcome): kernelDeviceReported(volume, outcome)
+            case .buffersBroughtIn: registerBuffers()
             case .stop: stop()
             }
             settle()
         }
         armWake()
+    }
+
+    /// Has all pages of the pool brought in on another thread; they are registered with the ring when they are there.
+    private mutating func bringInBuffers() {
+        let (address, count) = (UInt(bitPattern: pool.region.baseAddress), pool.region.count)
+        worker.start {
+            clinux_bring_in(UnsafeMutableRawPointer(bitPattern: address), count)
+            return .buffersBroughtIn
+        }
+    }
+
+    private mutating func registerBuffers() {
+        do throws(SystemError) {
+            try ring.registerBuffers(pool.region)
+            pool.isRegistered = true
+        } catch {
+            log.warning("buffers are not registered with the kernel (\(error))")
+        }
     }
 
     private mutating func armSignal() {

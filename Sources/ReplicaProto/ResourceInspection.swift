@@ -57,3 +57,17 @@ extension Resource {
         return found
     }
 }
+
+/// What a daemon that hands over tells of.
+extension Resource {
+    package var resourceOptions: ResourceOptions { options }
+
+    /// How long a peer that is there and looks for us may take to be met: both ends let their streams settle first.
+    package var meetingTime: TimeSpan {
+        let check = link.options.socketCheckTimeout
+        return .deciseconds(50 + (check == 0 ? link.options.pingTimeout : check))
+    }
+
+    /// `connect --discard-my-data` was said, and no peer has been met since.
+    package var discardsDataWhenConnected: Bool { link.discardMyData && link.phase != .standAlone }
+}

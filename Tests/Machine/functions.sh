@@ -30,7 +30,7 @@ write_conf() {
     cat >"$conf.new" <<CONF
 global { usage-count no; disable-ip-verification; }
 common {
-    net  { protocol C; timeout 40; ping-int 5; ping-timeout 30; connect-int 5; }
+    net  { protocol C; timeout 40; ping-int 5; ping-timeout 30; connect-int 5; socket-check-timeout 5; }
     disk { c-plan-ahead 0; c-min-rate 0; resync-rate 100M; ${disk_options:-} }
 }
 resource r0 {

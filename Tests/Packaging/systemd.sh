@@ -80,6 +80,16 @@ there cat /run/replica/proc/drbd >"$work/proc.out"
 grep -q '^ 0: cs:WFConnection ' "$work/proc.out" || fail "the status text: $(cat "$work/proc.out")"
 say "$deaths times, after $(printf '%s\n' "${pauses[@]}" | sort -n | sed -n "$(((deaths + 1) / 2))p") ms (median), $(printf '%s\n' "${pauses[@]}" | sort -n | tail -n 1) ms at worst"
 
+say "hands over to a program that was installed over its own"
+there sh -c 'cp /usr/sbin/replicad /usr/sbin/replicad.new && mv /usr/sbin/replicad.new /usr/sbin/replicad'
+before=$(daemon)
+there replctl upgrade r0 >"$work/upgrade.out" 2>&1 || fail "upgrade: $(cat "$work/upgrade.out")"
+active || fail "the unit is $(property ActiveState), r0 $(there replctl cstate r0)"
+[ "$(property MainPID)/$(daemon)" = "$before/$before" ] || fail "another process than $before: $(property MainPID), $(daemon)"
+[ "$(property NRestarts)" = $deaths ] || fail "systemd has restarted it"
+case $(there readlink "/proc/$before/exe") in *deleted*) fail "it is the program of before" ;; esac
+deaths_told $deaths || fail "somebody takes it for a death"
+
 say "a disk that is not there is no reason to give up"
 there mv /srv/alice.img /srv/away.img
 there systemctl restart replica@r0

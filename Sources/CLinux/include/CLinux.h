@@ -1,5 +1,6 @@
 #pragma once
 #include <features.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /// The open flag that bypasses the page cache (glibc hides O_DIRECT from importers).
@@ -47,6 +48,9 @@ uint64_t clinux_locked_memory_limit(void);
 /// Keeps everything that this process has and gets in memory, as it is touched. Returns 0, or -1 with errno set (EPERM:
 /// there is a limit, above which allocations would fail).
 int clinux_lock_memory(void);
+/// Has the pages of a region brought in, without changing them (MADV_POPULATE_WRITE), as the last thing that the calling thread
+/// does: it gives way to all others. Where the kernel can't, nothing happens.
+void clinux_bring_in(void *address, size_t count);
 /// A counter that wakes whoever reads it (eventfd), or -1 with errno set.
 int clinux_event_descriptor(void);
 /// The poll event of a peer that has closed its sending side (POLLRDHUP).
@@ -67,5 +71,9 @@ int clinux_fork_watcher(int *end, int *log);
 int clinux_block_device_number(const char *path, uint32_t *major, uint32_t *minor);
 /// Makes a block device node. Returns 0, or -1 with errno set.
 int clinux_make_block_node(const char *path, unsigned int mode, uint32_t major, uint32_t minor);
+/// A file in memory with these bytes, which a program that is started inherits. Returns a descriptor, or -1 with errno set.
+int clinux_memory_file(const char *name, const void *bytes, size_t count);
+/// Whether a descriptor stays open when another program takes over this process. Returns 0, or -1 with errno set.
+int clinux_inherit(int fd, int inherits);
 /// A pair of connected stream sockets. Returns 0, or -1 with errno set.
 int clinux_socket_pair(int ends[2]);

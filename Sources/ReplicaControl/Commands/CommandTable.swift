@@ -179,6 +179,7 @@ enum CommandTable {
                 OptionShape("count", .number(1...UInt64(Int64.max), .one), .must),
             ]),
         CommandSpec(name: "recording", scope: .resources, group: .ours),
+        CommandSpec(name: "upgrade", scope: .resources, time: .medium, group: .ours, options: [force]),
         CommandSpec(name: "decode", scope: .none, group: .ours),
     ]
 

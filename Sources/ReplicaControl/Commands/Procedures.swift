@@ -15,6 +15,11 @@ extension AdminTool {
             return nil
         case "sh-b-pri": return promoteAtBoot(targets)
         case "set-gi": return setGenerations(targets)
+        case "upgrade":
+            let upgrade = UpgradeProcedure(
+                environment: environment, isForced: invocation.has("force"), isDryRun: invocation.isDryRun)
+            let isAll = invocation.names.contains("all")
+            return targets.map { upgrade.run($0.resource.name, isNamed: !isAll) }.max() ?? 0
         default: break
         }
         guard command.group == .handler else { return nil }

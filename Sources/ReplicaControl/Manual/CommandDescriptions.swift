@@ -100,6 +100,10 @@ enum CommandDescriptions {
         ("show", "Prints the options that are in force."),
         ("proc", "Prints the status text."),
         ("trace", "Prints each packet that passes."),
+        (
+            "upgrade",
+            "Has the daemon hand over to the program that is installed now. What runs goes on as it is, whatever the configuration says by now: devices stay and their applications see a short pause, whose length is printed; the peer is met again. Refused while something would be lost."
+        ),
         ("recording", "Has the daemon write its last events and decisions, for `replsim replay`."),
         ("decode", "Explains captures, superblocks and activity logs."),
     ]
@@ -110,6 +114,7 @@ enum CommandDescriptions {
         ("disconnect", "force", "Does not ask the peer first."),
         ("detach", "force", "Does not wait for I/O on its way to the disk."),
         ("set-gi", "force", "Does not ask."),
+        ("upgrade", "force", "Ends a running verify, and cuts off the clients of the NBD socket."),
         (nil, "force", "Does not ask, and overwrites what is there."),
         ("dump-md", "force", "Prints metadata that is in use, too."),
         (nil, "set-defaults", "Sets all options that are not named to their defaults."),

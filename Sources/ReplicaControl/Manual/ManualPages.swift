@@ -138,6 +138,7 @@ enum Manual {
         var page = Roff(title: "replicad", section: 8, summary: "serve a replicated block device")
         page.section("SYNOPSIS")
         page.paragraph("`replicad` [`-f`] [`--settings` FILE] [`--log` FILE] RESOURCE")
+        page.paragraph("`replicad` `--check` [`--settings` FILE] [`--take-over` FILE] RESOURCE")
         page.section("DESCRIPTION")
         page.paragraph(
             "One `replicad` serves one resource: its clients, its disks, its peer. `replctl`(8) starts it, tells it what the "
@@ -152,6 +153,11 @@ enum Manual {
         page.item("`-f`, `--foreground`", "Stays in the foreground, and logs to standard error.")
         page.item("`--settings` FILE", "Reads what `replctl` left there; otherwise `/run/replica/`RESOURCE`.settings`.")
         page.item("`--log` FILE", "Appends to this file; otherwise to `/run/replica/`RESOURCE`.log`.")
+        page.item("`--check`", "Reads the files that it is given, says what is wrong with them, and does nothing else.")
+        page.item(
+            "`--take-over` FILE",
+            "How a daemon starts the program that takes its place in the process, at `replctl upgrade`: FILE says what runs, and "
+                + "which descriptors are inherited.")
         page.item("`--version`", "Prints the version.")
         page.item("`-h`, `--help`", "Prints a line of help.")
         page.section("SIGNALS")
@@ -176,6 +182,7 @@ enum Manual {
         page.item("`/run/replica/`RESOURCE`.ctl`", "The socket that `replctl` talks to.")
         page.item("`/run/replica/`RESOURCE`.nbd`", "The socket that NBD clients connect to.")
         page.item("`/run/replica/`RESOURCE`.pid`", "The daemon's process number, locked while it lives.")
+        page.item("`/run/replica/`RESOURCE`.hand-over`", "What one program leaves to the next, while that is under way.")
         page.item("`/run/replica/`RESOURCE`.recording.crash`", "What led to a broken invariant, for `replsim replay`.")
         page.section("UNITS")
         page.paragraph(

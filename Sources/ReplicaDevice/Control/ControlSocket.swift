@@ -13,6 +13,9 @@ import ReplicaProto
 /// | `version`     | the version of this daemon                                     |
 /// | `settings`    | reads RUN/RES.settings again: handlers, names, paths           |
 /// | `recording`   | writes the last events and effects, answers with the file      |
+/// | `hand-over-record` | what would be handed over now: the text form of `HandOver` |
+/// | `hand-over [--force] PROGRAM` | that program takes over this process; answered only if it does not |
+/// | `hand-over-result` | how the last one went: `SECONDS VERSION-BEFORE`, or why it did not |
 /// | `trace`       | from now on `TraceRecord`s, until the client goes; `trace payload` with payloads |
 ///
 /// A line that cannot be read is answered with code 162 (Invalid configuration request) and what is wrong with it.
@@ -171,6 +174,10 @@ extension ResourceLoop {
             if control.list[index].trace == .off { startTracing(index, line == "trace" ? .heads : .all) }
         case "recording": answerControl(index, writeRecording())
         case "version": answerControl(index, CommandAnswer(code: 0, text: productVersion + "\n"))
+        case "hand-over-record":
+            answerControl(index, CommandAnswer(code: 0, text: handOverNow().text(resource: settings.resource)))
+        case "hand-over-result": answerControl(index, handOver.result)
+        case _ where line.hasPrefix("hand-over "): beginHandOver(index, line)
         default:
             do throws(ControlCommandError) {
                 let command = try ControlCommand(parsing: line, resource: settings.resource)
@@ -189,20 +196,25 @@ extension ResourceLoop {
                 control.list[index].isWaiting = isWait
                 let id = control.newCommand()
                 control.list[index].command = id.value
-                switch command {
-                case .newMinor(let volume, let minor):
-                    minors.removeAll { $0.volume == volume }
-                    minors.append((volume, minor))
-                case .down: control.downCommands.append(id)
-                default: break
-                }
-                if command.dependsOnMinor { lookAtNeighbours() }
-                if holdsForKernelDevices(id, command) { return }
-                deliver(.commandReceived(id, command))
+                submit(id, command)
             } catch {
                 answerControl(index, CommandAnswer(code: ControlTable.invalidRequest, text: error.message))
             }
         }
+    }
+
+    /// Hands a command in, with everything that goes with it outside the core.
+    mutating func submit(_ id: CommandID, _ command: ControlCommand) {
+        switch command {
+        case .newMinor(let volume, let minor):
+            minors.removeAll { $0.volume == volume }
+            minors.append((volume, minor))
+        case .down: control.downCommands.append(id)
+        default: break
+        }
+        if command.dependsOnMinor { lookAtNeighbours() }
+        if holdsForKernelDevices(id, command) { return }
+        deliver(.commandReceived(id, command))
     }
 
     private var waitingCommands: Int {
@@ -245,6 +257,7 @@ extension ResourceLoop {
         // It may have set a `disk-timeout`.
         store.nextTimeoutCheck = min(store.nextTimeoutCheck, now.nanoseconds)
         if kernel.isWanted, holdsAnswer(id, answer) { return }
+        if handOverAnswered(id, answer) { return }
         let isDown = control.downCommands.contains(id)
         control.downCommands.removeAll { $0 == id }
         for index in 0..<ControlTable.connections
@@ -265,7 +278,7 @@ extension ResourceLoop {
         }
     }
 
-    private mutating func answerControl(_ index: Int, _ answer: CommandAnswer) {
+    mutating func answerControl(_ index: Int, _ answer: CommandAnswer) {
         let text = Array(answer.text.utf8)
         let head = Array("\(answer.code) \(text.count)\n".utf8)
         control.list[index].output.append(length: head.count + text.count) { target in

@@ -56,6 +56,7 @@ extension ResourceLoop {
     func resourceStatus() -> ResourceStatus {
         var status = ResourceStatus(
             resource: settings.resource, node: settings.node, productVersion: productVersion)
+        status.options = core.resourceOptions
         status.volumes = core.status(at: now)
         return status
     }
@@ -79,6 +80,8 @@ extension ResourceLoop {
     }
 
     mutating func publishStatus() {
+        // Monitors see what was before, until what comes after is the same or has failed to be.
+        guard !handOver.isUnderWay else { return }
         status.isWanted = false
         status.lastCheck = now.nanoseconds
         status.lastEvents = counters.events

@@ -2,11 +2,8 @@ import ReplicaProto
 
 /// Going on with a device that the kernel has kept for whoever comes after a daemon that died.
 extension ResourceLoop {
-    /// How long the peer is waited for before a daemon that comes back is Primary again without it.
-    private static var peerPatienceNanoseconds: UInt64 { 5_000_000_000 }
-
     /// A daemon that died as Primary left requests waiting: its successor is Primary as soon as it has a disk and has met the
-    /// peer, or after a while without (`DeviceResumption`).
+    /// peer, or after a while without (`DeviceResumption`, `Resource.meetingTime`).
     mutating func resumeIfReady(_ volume: VolumeNumber) {
         guard let k = kernel.index(of: volume), kernel.list[k].phase == .idle,
             var resumption = kernel.list[k].resumption, !resumption.isAsking, resumption.nextTry <= now.nanoseconds
@@ -30,8 +27,8 @@ extension ResourceLoop {
         let ready = resumption.ready ?? now.nanoseconds
         resumption.ready = ready
         let current = core.identifiers(of: volume)?.current ?? 0
-        let isLate = now.nanoseconds - ready > Self.peerPatienceNanoseconds
-        switch rule.verdict(state, current: current, waitedForPeer: isLate) {
+        let isLate = now.nanoseconds - ready > core.meetingTime.nanoseconds
+        switch rule.verdict(state, current: current, waitedForPeer: isLate, wasAlone: handOver.record.peer == .standAlone) {
         case .wait: break
         case .promote:
             resumption.isAsking = true
@@ -52,10 +49,14 @@ extension ResourceLoop {
 
     /// Before anything else happens to a disk that has just been attached: what its metadata tell of the daemon before us.
     mutating func noteAttachment(_ volume: VolumeNumber, _ image: DiskImage) {
-        guard kernel.isWanted else { return }
+        let told = handOver.record.primaries.first { $0.volume == volume }
+        guard kernel.isWanted || told != nil else { return }
         kernel.attachments.removeAll { $0.volume == volume }
-        kernel.attachments.append(
-            (volume, (try? Superblock(decoding: image.superblock)).flatMap { DeviceResumption($0) }))
+        let superblock = try? Superblock(decoding: image.superblock)
+        let rule = superblock.flatMap { superblock in
+            DeviceResumption(superblock) ?? told.flatMap { DeviceResumption(superblock, handedOver: $0.generation) }
+        }
+        kernel.attachments.append((volume, rule))
     }
 
     /// - Returns: whether the command was one of ours.

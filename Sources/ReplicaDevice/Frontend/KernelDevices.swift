@@ -120,7 +120,9 @@ extension ResourceLoop {
         case .found(let index, let error, let notes):
             kernel.list[k].phase = .idle
             warnOfKernelDevice(volume, error, notes)
-            if let index {
+            if let index, handOver.restores(volume) {
+                kernel.list[k].index = index
+            } else if let index {
                 kernel.list[k].index = index
                 kernel.list[k].resumption = KernelDevice.Resumption(nextTry: now.nanoseconds)
                 logLine(.notice, volume, "nbd\(index) is still in use; its requests wait until this node is Primary again")
@@ -230,6 +232,7 @@ extension ResourceLoop {
 
     private mutating func attach(_ k: Int, _ export: ExportState) {
         let volume = kernel.list[k].volume
+        if adoptKernelDevice(k, export) { return }
         let job = kernel.list[k].job
         var ends: (Int32, Int32) = (-1, -1)
         let made = withUnsafeMutableBytes(of: &ends) {
@@ -254,7 +257,7 @@ extension ResourceLoop {
     }
 
     /// What the backing device can do. One that is on the peer alone may be able to do anything.
-    private func kernelFlags(_ volume: VolumeNumber) -> NBDTransmissionFlags {
+    func kernelFlags(_ volume: VolumeNumber) -> NBDTransmissionFlags {
         var flags: NBDTransmissionFlags = [.hasFlags, .flush, .fua, .writeZeroes, .multiConnection]
         guard let disk = store.index(of: volume) else { return flags.union(.trim) }
         if store.disks[disk].pointee.canDiscard { flags.insert(.trim) }

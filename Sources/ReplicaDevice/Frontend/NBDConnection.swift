@@ -46,6 +46,8 @@ struct ClientConnection: ~Copyable {
     var isReceiving = false
     /// Stopped for want of buffers or records; looked at again when some come back.
     var isWaiting = false
+    /// No further request is begun; what comes in is left as it is (`HandingOver.swift`).
+    var isPaused = false
     var output: SendQueue
     var isDirty = false
 
@@ -69,9 +71,15 @@ struct ClientConnection: ~Copyable {
         current = -1
         piece = -1
         isWaiting = false
+        isPaused = false
         hasOpened = false
         isKernel = false
     }
+
+    /// Nothing of the next request has been looked at.
+    var isBetweenRequests: Bool { current < 0 && piece < 0 && skip == 0 }
+    /// Everything that was asked is answered, and nothing in flight names this connection.
+    var isQuiet: Bool { isBetweenRequests && inFlight == 0 && pending == 0 && output.isEmpty && !output.isInFlight }
 
     deinit {
         input.deallocate()
@@ -137,6 +145,7 @@ extension ResourceLoop {
         case .free, .draining, .closing: return
         }
         guard !connection.pointee.isReceiving, !connection.pointee.isWaiting else { return }
+        if connection.pointee.isPaused, connection.pointee.isBetweenRequests { return }
         if connection.pointee.inputStart == connection.pointee.inputEnd {
             connection.pointee.inputStart = 0
             connection.pointee.inputEnd = 0
@@ -188,7 +197,7 @@ extension ResourceLoop {
         case .handshake, .serving: break
         }
         guard result > 0 else {
-            if result == -EINTR || result == -EAGAIN {
+            if result == -EINTR || result == -EAGAIN || result == -ECANCELED {
                 armClientReceive(index)
             } else {
                 // The end of what the client says; what it asked before is still answered if it listens.
@@ -226,7 +235,7 @@ extension ResourceLoop {
                 } else if connection.pointee.current >= 0 {
                     progresses = cutNextPiece(index)
                 } else {
-                    progresses = takeRequest(index)
+                    progresses = !connection.pointee.isPaused && takeRequest(index)
                 }
             case .draining, .closing, .free: progresses = false
             }

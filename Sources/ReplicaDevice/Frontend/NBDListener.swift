@@ -131,8 +131,11 @@ extension ResourceLoop {
     }
 
     /// The kernel is a client that knows what it wants: no handshake, and nobody who has the device open because of that.
+    /// - Parameter unread: what a program before us has received of requests and not looked at.
     /// - Returns: the connection, or nil if there are too many.
-    mutating func serveKernel(_ descriptor: Int32, _ volume: VolumeNumber, _ export: NBDExport) -> Int? {
+    mutating func serveKernel(
+        _ descriptor: Int32, _ volume: VolumeNumber, _ export: NBDExport, unread: [UInt8] = []
+    ) -> Int? {
         guard
             let index = (0..<ClientTable.connections).reversed().first(where: {
                 clients.connections[$0].phase == .free
@@ -144,7 +147,18 @@ extension ResourceLoop {
         connection.pointee.volume = volume
         connection.pointee.export = export
         connection.pointee.structuredReplies = false
-        armClientReceive(index)
+        if unread.isEmpty {
+            armClientReceive(index)
+        } else {
+            unread.withUnsafeBytes { bytes in
+                guard let address = bytes.baseAddress else { return }
+                connection.pointee.input.copyMemory(from: address, byteCount: bytes.count)
+            }
+            connection.pointee.inputEnd = unread.count
+            // Looked at when the current step is over.
+            connection.pointee.isWaiting = true
+            clients.returns &+= 1
+        }
         return index
     }
 

@@ -4,9 +4,10 @@ import Glibc
 /// What the kernel shows of its nbd devices in `/sys`.
 enum NBDSysfs {
     /// How long a request waits before the kernel looks whether the server that it was sent to is still the same, and sends it
-    /// again if not: half of the pause when a daemon is killed. What takes longer than this each time is worth a line in the
-    /// kernel's log, so it is not shorter.
-    static let requestLookMilliseconds = 2000
+    /// again if not; the kernel adds up to a second of its own, each time. That is most of the pause when a daemon is killed: the
+    /// first look after there is a new one. What takes longer than this is worth a line in the kernel's log each time, so it is
+    /// not shorter.
+    static let requestLookMilliseconds = 1000
 
     static func isConnected(_ index: Int) -> Bool { access("/sys/block/nbd\(index)/pid", F_OK) == 0 }
 

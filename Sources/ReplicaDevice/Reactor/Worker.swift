@@ -9,6 +9,8 @@ enum WorkerResult: Sendable {
     case diskOpened(index: Int, generation: UInt32, volume: VolumeNumber, DiskOpening.Outcome)
     /// Something was done, or could not be, for a volume's device in the kernel.
     case kernelDevice(VolumeNumber, KernelDeviceJob.Outcome)
+    /// The pages of the buffer pool are there.
+    case buffersBroughtIn
     /// Somebody outside wants the orderly end.
     case stop
 }

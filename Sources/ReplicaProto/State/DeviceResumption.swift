@@ -23,8 +23,19 @@ package struct DeviceResumption: Equatable, Sendable {
         generation = superblock.identifiers.current & ~1
     }
 
-    /// - Parameter waitedForPeer: the time for a meeting is over.
-    package func verdict(_ state: VolumeState, current: UInt64, waitedForPeer: Bool) -> Verdict {
+    /// As a daemon that has handed over, or was about to, told of what its applications saw. It was not Primary in the end, so
+    /// the metadata do not tell.
+    package init?(_ superblock: Superblock, handedOver generation: UInt64) {
+        guard superblock.flags.contains(.consistent), superblock.flags.contains(.wasUpToDate),
+            superblock.identifiers.current & ~1 == generation & ~1
+        else { return nil }
+        self.generation = generation & ~1
+    }
+
+    /// - Parameters:
+    ///   - waitedForPeer: the time for a meeting is over.
+    ///   - wasAlone: the daemon before us was StandAlone, and its applications worked.
+    package func verdict(_ state: VolumeState, current: UInt64, waitedForPeer: Bool, wasAlone: Bool = false) -> Verdict {
         switch (state.disk, state.connection) {
         case (.diskless, _), (.attaching, _), (.failed, _), (.negotiating, _), (.unknown, _): .wait
         case (_, .startingSyncT), (_, .wfBitMapT), (_, .wfSyncUUID), (_, .syncTarget), (_, .pausedSyncT), (_, .behind):
@@ -35,7 +46,8 @@ package struct DeviceResumption: Equatable, Sendable {
             } else {
                 switch state.connection {
                 // Alone by a decision, ours or of split-brain policies; or about to be.
-                case .standAlone, .disconnecting, .tearDown, .protocolError: .wait
+                case .standAlone: wasAlone ? .promote : .wait
+                case .disconnecting, .tearDown, .protocolError: .wait
                 case .wfReportParams: .wait
                 case .unconnected, .timeout, .brokenPipe, .networkFailure, .wfConnection: waitedForPeer ? .promote : .wait
                 case .connected, .startingSyncS, .wfBitMapS, .syncSource, .verifyS, .verifyT, .pausedSyncS, .ahead: .promote

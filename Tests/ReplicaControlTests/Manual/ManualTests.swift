@@ -108,7 +108,7 @@ struct ManualTests {
     @Test(
         "completions",
         arguments: [
-            ("replctl inval", "invalidate invalidate-remote"), ("replctl help up", "up"),
+            ("replctl inval", "invalidate invalidate-remote"), ("replctl help up", "up upgrade"),
             ("replctl -c FILE adjust-", "adjust-with-progress"), ("replctl role ", "all"),
             ("replctl primary --over", "--overwrite-data-of-peer"), ("replctl attach --on-io-error = d", "detach"),
             ("replctl connect --al", "--allow-two-primaries --always-asbp"), ("replctl sh-n", ""),

@@ -25,6 +25,30 @@ import Testing
         if canGoOn { #expect(found?.generation == 0x1234) }
     }
 
+    /// A daemon that handed over has left metadata of a Secondary, and told which generation its applications saw.
+    @Test(
+        arguments: [
+            ([.consistent, .wasUpToDate], 0x1234, true), ([.consistent, .wasUpToDate], 0x1235, true),
+            ([.consistent, .wasUpToDate], 0x1236, false), ([.consistent], 0x1234, false), ([.wasUpToDate], 0x1234, false),
+        ] as [(MetadataFlags, UInt64, Bool)])
+    func whatWasHandedOver(flags: MetadataFlags, generation: UInt64, canGoOn: Bool) throws {
+        let found = DeviceResumption(try Self.superblock(flags), handedOver: generation)
+        #expect((found != nil) == canGoOn)
+        if canGoOn { #expect(found?.generation == 0x1234) }
+    }
+
+    @Test func aloneBefore() throws {
+        let rule = try #require(DeviceResumption(try Self.superblock([.consistent, .wasUpToDate]), handedOver: 0x1234))
+        var state = VolumeState()
+        state.disk = .upToDate
+        state.connection = .standAlone
+        #expect(rule.verdict(state, current: 0x1234, waitedForPeer: true, wasAlone: true) == .promote)
+        #expect(rule.verdict(state, current: 0x1234, waitedForPeer: true, wasAlone: false) == .wait)
+        #expect(rule.verdict(state, current: 0x4321, waitedForPeer: true, wasAlone: true) == .superseded)
+        state.connection = .disconnecting
+        #expect(rule.verdict(state, current: 0x1234, waitedForPeer: true, wasAlone: true) == .wait)
+    }
+
     @Test(arguments: [
         DiskState.diskless, .attaching, .failed, .negotiating, .inconsistent, .outdated, .unknown, .consistent, .upToDate,
     ])
