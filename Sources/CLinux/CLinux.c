@@ -291,8 +291,11 @@ int clinux_inherit(int fd, int inherits) { return fcntl(fd, F_SETFD, inherits ? 
 #endif
 
 void clinux_bring_in(void *address, size_t count) {
-    // Of this thread alone; in Linux these are per thread.
-    pid_t thread = (pid_t)syscall(SYS_gettid);
-    if (thread != getpid()) setpriority(PRIO_PROCESS, (id_t)thread, 19);
-    (void)madvise(address, count, MADV_POPULATE_WRITE);
+    // Piece by piece: whoever maps memory meanwhile, as a new thread does for its stack, waits for one piece and not for all.
+    // For the same reason this thread does not give way to others: it would do so with the lock.
+    const size_t piece = 1 << 20;
+    for (size_t done = 0; done < count; done += piece) {
+        size_t length = count - done < piece ? count - done : piece;
+        if (madvise((char *)address + done, length, MADV_POPULATE_WRITE) != 0) return;
+    }
 }

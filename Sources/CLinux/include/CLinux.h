@@ -48,8 +48,7 @@ uint64_t clinux_locked_memory_limit(void);
 /// Keeps everything that this process has and gets in memory, as it is touched. Returns 0, or -1 with errno set (EPERM:
 /// there is a limit, above which allocations would fail).
 int clinux_lock_memory(void);
-/// Has the pages of a region brought in, without changing them (MADV_POPULATE_WRITE), as the last thing that the calling thread
-/// does: it gives way to all others. Where the kernel can't, nothing happens.
+/// Has the pages of a region brought in, without changing them (MADV_POPULATE_WRITE). Where the kernel can't, nothing happens.
 void clinux_bring_in(void *address, size_t count);
 /// A counter that wakes whoever reads it (eventfd), or -1 with errno set.
 int clinux_event_descriptor(void);
