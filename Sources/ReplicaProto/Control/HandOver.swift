@@ -64,7 +64,8 @@ package struct HandOver: Equatable, Sendable {
     /// Other descriptors, by what they are: `lock`, `control`, `clients`.
     package var descriptors: [(name: String, descriptor: Int32)] = []
     package var devices: [Device] = []
-    package var peer = Peer.standAlone
+    /// Without a hand-over nobody has decided to be alone (`DeviceResumption.verdict`).
+    package var peer = Peer.absent
     package var primaries: [Primary] = []
     /// In the order in which they are to be carried out; roles are not among them.
     package var commands: [ControlCommand] = []
@@ -98,8 +99,8 @@ extension HandOver {
         }
         if status.volumes.contains(where: { $0.state.connection.isConnected }) {
             peer = .connected
-        } else if status.volumes.contains(where: { $0.state.connection != .standAlone }) {
-            peer = .absent
+        } else if status.volumes.allSatisfy({ $0.state.connection == .standAlone }) {
+            peer = .standAlone
         }
         for volume in status.volumes where volume.state.role == .primary {
             primaries.append(Primary(volume: volume.volume, generation: volume.identifiers.current & ~1))

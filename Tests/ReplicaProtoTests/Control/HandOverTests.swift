@@ -31,6 +31,10 @@ import Testing
 
     // MARK: What runs, as commands
 
+    @Test("after a crash there is none, and nobody may be taken to have been alone by a decision") func nothingWasLeft() {
+        #expect(HandOver().peer == .absent)
+    }
+
     @Test func everythingThatRuns() {
         var first = Self.volume(0, .connected, .upToDate, .primary)
         first.state.pausedByUser = true
