@@ -61,7 +61,8 @@ func listenOnUnixSocket(_ path: String) throws(SystemError) -> Int32 {
         close(descriptor)
         throw SystemError("bind \(path)", bindError)
     }
-    guard listen(descriptor, 16) == 0 else {
+    // Whoever finds the queue of a Unix socket full is not kept waiting but refused.
+    guard listen(descriptor, SOMAXCONN) == 0 else {
         let error = SystemError.last("listen \(path)")
         close(descriptor)
         throw error
