@@ -60,10 +60,9 @@ fresh_node() {
 fresh_pair() {
     local node
     write_conf
-    for node in alice bob; do
-        fresh_node "$node"
-        "$node" up r0
-    done
+    # One that is up would meet what the other one was in the scenario before.
+    for node in alice bob; do fresh_node "$node"; done
+    for node in alice bob; do "$node" up r0; done
     await 30 "connected" connection_is alice Connected
     alice new-current-uuid --clear-bitmap r0/0
     settled
