@@ -4,7 +4,7 @@
 # acknowledged record is there. The first returns and gets what its log and the bitmaps name. Or both lose their power at once, and
 # then the other one is promoted. CUTS=30 does it more often.
 # directions: one both
-# seconds: 2400
+# seconds: 4000
 # shellcheck disable=SC2016
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
