@@ -82,7 +82,8 @@ package enum Daemon {
         let watch = CrashWatch(settings, run: run, persona: persona, log: logDescriptor)
         var configuration = LoopConfiguration(settings: settings, runDirectory: run, log: log)
         configuration.persona = persona
-        configuration.helper = helperPath()
+        configuration.helper = beside(["replctl"]) ?? "replctl"
+        configuration.statusFileLibrary = beside(["../lib/replica/libreplica-proc.so", "libreplica-proc.so"])
         configuration.hardens = true
         configuration.takesOver = takesOver
         // Who pretends another node's name shares this machine with that node, and /dev/drbd0 is there only once.
@@ -291,14 +292,13 @@ package enum Daemon {
         return isLocked
     }
 
-    /// `replctl` beside this program: what the log names as the helper that runs handlers.
-    private static func helperPath() -> String {
+    /// The first of these files that there is; their places are relative to this program's.
+    private static func beside(_ names: [String]) -> String? {
         var buffer = [UInt8](repeating: 0, count: 4096)
         let length = readlink("/proc/self/exe", &buffer, buffer.count)
         let own = String(decoding: buffer[..<max(length, 0)], as: UTF8.self)
-        guard let slash = own.lastIndex(of: "/") else { return "replctl" }
-        let beside = own[...slash] + "replctl"
-        return access(String(beside), X_OK) == 0 ? String(beside) : "replctl"
+        guard let slash = own.lastIndex(of: "/") else { return nil }
+        return names.map { String(own[...slash]) + $0 }.first { access($0, R_OK) == 0 }
     }
 
     private static func nodeName() -> String {

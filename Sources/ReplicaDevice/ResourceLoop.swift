@@ -19,6 +19,8 @@ package struct LoopConfiguration: Sendable {
     package var persona = Persona.v8411
     /// What the log names as the program that runs handlers.
     package var helper = "replctl"
+    /// Has those who read /proc/drbd read our status file, if it is preloaded; for handlers.
+    package var statusFileLibrary: String?
     package var stopping = StopLimits()
     /// Volumes get block devices of the kernel's nbd driver.
     package var kernelDevices = false
@@ -54,6 +56,7 @@ package struct ResourceLoop: ~Copyable {
     let log: Logger
     let persona: Persona
     let helper: String
+    let statusFileLibrary: String?
     /// Minor numbers, from the settings and from `new-minor`.
     var minors: [(volume: VolumeNumber, minor: UInt32)]
 
@@ -137,6 +140,7 @@ package struct ResourceLoop: ~Copyable {
         log = configuration.log
         persona = configuration.persona
         helper = configuration.helper
+        statusFileLibrary = configuration.statusFileLibrary
         stopLimits = configuration.stopping
         kernel = KernelDeviceTable(isWanted: configuration.kernelDevices)
         handOver = HandOverState(takesOver: taken, file: "\(run)/\(resource).hand-over", resource: resource)

@@ -11,8 +11,8 @@ handler() {
     {
         echo '#!/bin/sh'
         echo "{ echo \"pwd=\$PWD\"; env; } >$work/$1.env.new; mv $work/$1.env.new $work/$1.env"
-        # The status file must already show why.
-        echo "cat \$REPLICA_RUN_DIR/proc/drbd >$work/$1.proc 2>/dev/null"
+        # The status file must already show why, under the only name that handlers made for DRBD know.
+        echo "cat /proc/drbd >$work/$1.proc 2>/dev/null"
         echo "$2"
     } >"$work/$1.sh"
     chmod 755 "$work/$1.sh"

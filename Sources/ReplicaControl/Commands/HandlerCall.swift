@@ -30,6 +30,7 @@ enum HandlerCall {
                 environment.append("DRBD_PEER_ADDRESS=\(address.host)")
             }
         }
+        if let library = ToolEnvironment.statusFileLibrary() { environment.append("LD_PRELOAD=\(library)") }
         // Variables of our own that a handler's calls of these tools need.
         for variable in ["REPLICA_NODE", "REPLICA_RUN_DIR", "REPLICA_DAEMON", "REPLICA_PERSONA"] {
             if let value = getenv(variable) { environment.append("\(variable)=\(String(cString: value))") }

@@ -89,14 +89,20 @@ package struct ToolEnvironment {
 
     /// Beside this program, else whatever the search path finds.
     private static func daemonPath() -> String {
-        if let path = variable("REPLICA_DAEMON") { return path }
+        variable("REPLICA_DAEMON") ?? beside(["replicad"]) ?? "replicad"
+    }
+
+    /// Has those who read /proc/drbd read our status file, if it is preloaded; for handlers. Nil where it is not installed.
+    static func statusFileLibrary() -> String? { beside(["../lib/replica/libreplica-proc.so", "libreplica-proc.so"]) }
+
+    /// The first of these files that there is; their places are relative to this program's.
+    private static func beside(_ names: [String]) -> String? {
         var buffer = [UInt8](repeating: 0, count: 4096)
         let length = buffer.withUnsafeMutableBytes { readlink("/proc/self/exe", $0.baseAddress!, $0.count) }
-        guard length > 0 else { return "replicad" }
+        guard length > 0 else { return nil }
         let own = String(decoding: buffer[0..<length], as: UTF8.self)
-        guard let slash = own.lastIndex(of: "/") else { return "replicad" }
-        let beside = own[...slash] + "replicad"
-        return access(String(beside), X_OK) == 0 ? String(beside) : "replicad"
+        guard let slash = own.lastIndex(of: "/") else { return nil }
+        return names.map { String(own[...slash]) + $0 }.first { access($0, R_OK) == 0 }
     }
 
     private static func interfaceAddresses() -> [String] {

@@ -97,6 +97,7 @@ extension ResourceLoop {
             "DRBD_PEER=\(settings.peers.first ?? "")", "DRBD_PEERS=\(settings.peers.joined(separator: " "))",
             "REPLICA_RUN_DIR=\(runDirectory)", "REPLICA_NODE=\(settings.node)",
         ]
+        if let statusFileLibrary { result.append("LD_PRELOAD=\(statusFileLibrary)") }
         if persona != .v8411 { result.append("REPLICA_PERSONA=\(persona.version)") }
         if let remote = core.status(at: now).lazy.compactMap(\.connection).first?.remote {
             result.append("DRBD_PEER_AF=\(remote.family)")
