@@ -75,3 +75,40 @@ item 28 "wait-connect: the timeouts of the command line win; a StandAlone node d
 [ "$(status_of on alice "$bin/replctl" setup 0 wait-connect -t1)" = 5 ] || fail "not 5: $(said)"
 silent alice disconnect r0
 silent alice wait-connect r0
+
+say "the init script: start, status, reload, stop"
+init() { on alice env REPLICA_CONTROL="$bin/replctl -c $conf" "$root/etc/init/replica" "$@"; }
+table() { init status | tail -n +4; }
+[ "$(status_of init)" = 1 ] || fail "no word: $(said)"
+said | grep -q '^Usage: ' || fail "no word: $(said)"
+silent alice connect r0
+silent bob up r0
+await 20 "they are together" connection_is alice Connected
+init status >"$work/service.out" || fail "status ended with $?"
+[ "$(sed -n 1p "$work/service.out")" = 'drbd driver loaded OK; device status:' ] || fail "status: $(cat "$work/service.out")"
+[ "$(sed -n 2,3p "$work/service.out")" = "$(head -n 2 "$work/alice/run/proc/drbd")" ] || fail "status: $(cat "$work/service.out")"
+equal $'m:res  cs         ro                   ds                         p  mounted  fstype\n0:r0   Connected  Secondary/Secondary  Inconsistent/Inconsistent  C' table
+init stop >"$work/init.out" 2>&1 || fail "stop ended with $?: $(cat "$work/init.out")"
+[ "$(cat "$work/init.out")" = 'Stopping replicated block devices: .' ] || fail "stop: $(cat "$work/init.out")"
+[ "$(cstate alice)" = '' ] || fail "alice is $(cstate alice)"
+equal $'m:res  cs            ro  ds  p  mounted  fstype\n0:r0   Unconfigured' table
+init start >"$work/init.out" 2>&1 || fail "start ended with $?: $(cat "$work/init.out")"
+grep -q '^Starting replicated block devices: ' "$work/init.out" || fail "start: $(cat "$work/init.out")"
+await 10 "they are together" connection_is alice Connected
+init reload >"$work/init.out" 2>&1 || fail "reload ended with $?: $(cat "$work/init.out")"
+init stop >"$work/init.out" 2>&1 || fail "stop ended with $?: $(cat "$work/init.out")"
+rm -f "$work/alice/run/proc/drbd"
+[ "$(status_of init status)" = 3 ] || fail "nothing has run here: $(said)"
+echo 'resource {' >"$work/broken.conf"
+broken() { on alice env REPLICA_CONTROL="$bin/replctl -c $work/broken.conf" "$root/etc/init/replica" "$@"; }
+[ "$(status_of broken start)" = 6 ] || fail "a broken configuration: $(said)"
+[ "$(status_of on alice env REPLICA_CONTROL=no-such-replctl "$root/etc/init/replica" start)" = 5 ] || fail "not installed: $(said)"
+
+say "the script that waits for a resync"
+alice up r0
+alice wait-connect r0
+silent alice primary --force r0
+await 20 "bob is the target" connection_is bob SyncTarget
+on bob env REPLICA_CONTROL="$bin/replctl -c $conf" "$root/etc/init/replica-wait" start >"$work/wait.out" 2>&1 || fail "it ended with $?"
+disks_are bob UpToDate/UpToDate || fail "bob is $(dstate bob)"
+grep -q '^Waiting for replicated block devices: \(r0 is syncing... \)\?\.$' "$work/wait.out" || fail "it says: $(cat "$work/wait.out")"

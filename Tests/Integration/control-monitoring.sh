@@ -102,14 +102,36 @@ words = lines[2].split()
 assert words[0] == "0:" and words[1].startswith("cs:") and words[2].startswith("ro:") and words[3].startswith("ds:"), words
 PYTHON
 
+say "programs that know /proc/drbd alone, with our library loaded into them"
+if [ ! -e /proc/drbd ]; then
+    preload=$bin/libreplica-proc.so
+    as_module() { env REPLICA_RUN_DIR="$work/alice/run" LD_PRELOAD="$preload" "$@"; }
+    for reader in "cat /proc/drbd" "grep '' /proc/drbd" "sed -n p /proc/drbd" "awk 1 /proc/drbd" "cat </proc/drbd" "dd if=/proc/drbd status=none" \
+        "[ -e /proc/drbd ] && [ -f /proc/drbd ] && [ -r /proc/drbd ] && perl -pe 1 /proc/drbd" \
+        "test \"\$(stat -c %s /proc/drbd)\" -gt 100 && $python -c 'print(open(\"/proc/drbd\").read(), end=str())'"; do
+        for shell in bash dash; do
+            as_module $shell -c "$reader" >"$work/reader.out" 2>&1 || fail "$shell -c '$reader' ended with $?: $(cat "$work/reader.out")"
+            cmp -s "$work/reader.out" "$proc" || fail "$shell -c '$reader' reads $(cat "$work/reader.out")"
+        done
+    done
+    as_module sh -c 'echo >/proc/drbd' 2>"$work/said.out" && fail "somebody can write there"
+    [ "$(LD_PRELOAD=$preload cat "$proc")" = "$(cat "$proc")" ] || fail "other files are other ones"
+else
+    say "this machine has a /proc/drbd of its own"
+fi
+
 item 46 "drbddisk: words and exit codes for Primary, Secondary, down"
-script=
-for candidate in /etc/ha.d/resource.d/drbddisk /usr/share/drbd/drbddisk; do [ -r "$candidate" ] && script=$candidate; done
-if [ -n "$script" ]; then
-    sed -e "s,/sbin/drbdadm,$tools/drbdadm,g; s,/proc/drbd,$proc,g" "$script" >"$work/drbddisk"
+# DRBD's script, where there is one, and ours. Without -c, as a cluster manager calls: the registered file is found.
+scripts=()
+for candidate in /etc/ha.d/resource.d/drbddisk /usr/share/drbd/drbddisk; do
+    [ -r "$candidate" ] || continue
+    sed -e "s,/sbin/drbdadm,$tools/drbdadm,g; s,/proc/drbd,$proc,g" "$candidate" >"$work/drbddisk"
     chmod 755 "$work/drbddisk"
-    # Without -c, as a cluster manager calls: the registered file is found.
-    drbddisk() { on alice env PATH="$tools:$PATH" "$work/drbddisk" "$@"; }
+    scripts=("$work/drbddisk")
+done
+scripts+=("$root/etc/heartbeat/drbddisk")
+for script in "${scripts[@]}"; do
+    drbddisk() { on alice env PATH="$tools:$PATH" REPLICA_CONTROL="$bin/replctl" "$script" "$@"; }
     equal 'running (Primary)' drbddisk r0 status
     silent drbddisk r0 stop
     [ "$(status_of drbddisk r0 status)" = 3 ] || fail "status of a Secondary: $(said)"
@@ -119,6 +141,17 @@ if [ -n "$script" ]; then
     silent drbddisk r0 start
     silent drbddisk r0 stop
     silent drbddisk r0 stop
-else
-    say "no drbddisk here"
-fi
+    [ "$(status_of drbddisk status)" = 10 ] || fail "status without a resource: $(said)"
+    [ "$(said)" = 'A resource name is required for status inquiries.' ] || fail "status without a resource: $(said)"
+    [ "$(status_of drbddisk r0 restart)" = 1 ] || fail "no such word: $(said)"
+    silent drbddisk r0 start
+done
+silent alice secondary r0
+silent bob primary r0
+SECONDS=0
+[ "$(status_of drbddisk r0 start)" = 1 ] || fail "two Primaries: $(said)"
+[ "$SECONDS" -ge 5 ] || fail "it does not try again"
+[ "$(said | grep -c 'State change failed')" = 6 ] || fail "not six tries: $(said)"
+silent alice down r0
+[ "$(status_of on alice env REPLICA_CONTROL="$bin/replctl -c $conf" "$root/etc/heartbeat/drbddisk" r0 status)" = 3 ] || fail "status when down: $(said)"
+[ "$(said)" = 'stopped (Unconfigured)' ] || fail "status when down: $(said)"

@@ -40,6 +40,7 @@ extension AdminTool {
                 environment: environment, resource: target.resource.name, capturePath: invocation.value("pcap"),
                 count: invocation.value("count").flatMap { UInt64($0) } ?? 0
             ).run()
+        case "service-status": return serviceStatus()
         case "proc":
             let volumes = running.all().flatMap(\.volumes)
             console.writeOutput(ProcText.file(volumes, persona: environment.persona, build: environment.build))

@@ -99,6 +99,7 @@ enum CommandDescriptions {
         ("events2", "Prints what changes, as drbdsetup does."),
         ("show", "Prints the options that are in force."),
         ("proc", "Prints the status text."),
+        ("service-status", "Prints the table of DRBD's init script: a line for each device, with what is mounted."),
         ("trace", "Prints each packet that passes."),
         (
             "upgrade",
