@@ -67,12 +67,26 @@ alice wait-sync r0
 [ "$(alice dstate r0)" = UpToDate/UpToDate ] || fail "$(alice dstate r0)"
 grep -q ' 0: cs:Connected ro:Primary/Secondary ' "$root/run/replica/proc/drbd" || fail "the status text: $(cat "$root/run/replica/proc/drbd")"
 
+say "for cluster managers, boot and monitors"
+if [ ! -e /proc/drbd ]; then
+    in_root env LD_PRELOAD=/usr/lib/replica/libreplica-proc.so cat /proc/drbd >"$work/status.out" || fail "nothing is found as /proc/drbd"
+    cmp -s "$work/status.out" "$root/run/replica/proc/drbd" || fail "as /proc/drbd is found: $(cat "$work/status.out")"
+fi
+in_root ldd /usr/lib/replica/libreplica-proc.so >"$work/ldd.out"
+[ "$(grep -c '=> ' "$work/ldd.out")" = 1 ] || fail "the library needs others: $(cat "$work/ldd.out")"
+[ "$(in_root /etc/ha.d/resource.d/replicadisk r0 status)" = 'running (Primary)' ] || fail "Heartbeat's script"
+in_root /usr/share/replica/init/replica status | grep -q '^0:r0 ' || fail "the init script"
+[ -x "$root/usr/lib/ocf/resource.d/replica/replica" ] || fail "no resource agent"
+
 say "DRBD's names"
 in_root dpkg -i /packages/"$(cd "$packages" && echo replica-drbd-names_*.deb)" >"$work/names.out" 2>&1
 [ "$(in_root drbdadm role r0)" = Primary/Secondary ] || fail "drbdadm"
 [ "$(in_root drbdsetup cstate 0)" = Connected ] || fail "drbdsetup"
 in_root drbdmeta 0 v08 /srv/alice.img internal dump-md >/dev/null 2>"$work/drbdmeta.out" && fail "drbdmeta reads a disk in use"
 in_root man -w drbdadm >/dev/null || fail "no manual page: drbdadm"
+for name in drbddisk drbdisk; do
+    [ "$(in_root /etc/ha.d/resource.d/$name r0 status)" = 'running (Primary)' ] || fail "Heartbeat's script as $name"
+done
 in_root dpkg -P replica-drbd-names >"$work/names.out" 2>&1
 
 say "does not go while a client is there"
