@@ -5,7 +5,7 @@ BUILD := .build/release
 # Where `make install` puts things; a packager sets DESTDIR, too.
 PREFIX ?= /usr/local
 
-.PHONY: help build install uninstall deb demo check check-quick check-slow check-kernel check-machine bench simulate manual format clean
+.PHONY: help build install uninstall deb demo check check-quick check-slow check-kernel check-machine check-cluster bench simulate manual format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,7 +40,7 @@ check: ## everything that must be green
 check-quick: ## unit tests only, for the inner loop
 	@scripts/check quick
 
-check-slow: ## what is left out of check: whole machines with /dev/drbd0, packages in a clean Debian, systemd (root)
+check-slow: ## what is left out of check: whole machines with /dev/drbd0, packages in a clean Debian, systemd, Pacemaker (root)
 	@scripts/check slow
 
 check-kernel: ## Debian's kernel in a virtual machine is the peer: SCENARIOS="roles full-sync/ours", VERBOSE=1, KEEP=1
@@ -52,6 +52,11 @@ check-machine: ## two whole virtual machines: file systems on /dev/drbd0, killed
 	@scripts/dependencies machine
 	@scripts/quietly "building (release)" scripts/build
 	@Tests/Machine/run $(SCENARIOS)
+
+check-cluster: ## two nodes under Pacemaker, in namespaces (root): ROUNDS=20 cuts their link more often
+	@scripts/dependencies cluster
+	@scripts/quietly "building (release)" scripts/build
+	@for scenario in pacemaker fencing; do echo "--- $$scenario" && Tests/Cluster/$$scenario.sh || exit 1; done
 
 bench: ## ratios against other ways to serve and mirror a disk, measured side by side
 	@scripts/dependencies bench
