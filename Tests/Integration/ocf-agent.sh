@@ -28,10 +28,11 @@ ln -s crm_attribute "$public/sbin/crm_master"
 
 # as_cluster NODE COMMAND...: with what the agent gets from a cluster
 extra=()
+programs=$bin
 as_cluster() {
     local node=$1
     shift
-    on "$node" env PATH="$bin:$PATH" HA_SBIN_DIR="$public/sbin" OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE=p_r0:0 \
+    on "$node" env PATH="$programs:$PATH" HA_SBIN_DIR="$public/sbin" OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE=p_r0:0 \
         OCF_RESKEY_drbd_resource=r0 OCF_RESKEY_drbdconf="$conf" OCF_RESKEY_crm_feature_set=3.16.2 \
         OCF_RESKEY_CRM_meta_clone_max=2 OCF_RESKEY_CRM_meta_clone_node_max=1 OCF_RESKEY_CRM_meta_notify=true \
         OCF_RESKEY_CRM_meta_promoted_max=1 OCF_RESKEY_CRM_meta_interval=10000 OCF_RESKEY_CRM_meta_timeout=20000 "${extra[@]}" "$@"
@@ -187,7 +188,35 @@ ends 7 monitor
 ends 0 stop
 with OCF_RESKEY_wfc_timeout=1 -- ends 0 start
 settled
-ends 0 stop
+
+say "a daemon that was killed, and a device that it left behind: any block device stands for that"
+mkdir "$work/programs"
+cat >"$work/programs/replctl" <<SCRIPT
+#!/bin/bash
+for word in "\$@"; do
+    if [ "\$word" = sh-dev ] && [ -e $work/left-behind ]; then
+        echo $work/left-behind
+        exit
+    fi
+done
+exec '$bin/replctl' "\$@"
+SCRIPT
+chmod 755 "$work/programs/replctl"
+programs=$work/programs
+mknod "$work/left-behind" b 7 255
+kill_node alice
+with OCF_RESKEY_CRM_meta_interval=0 -- ends 9 monitor
+[ "$(cstate alice)" = '' ] || fail "a probe has started something"
+ends 9 monitor
+settled
+scored 0 10000
+for action in promote demote stop; do
+    kill_node alice
+    ends 0 $action
+    said | grep -q 'the daemon has died, its device waits' || fail "$action says: $(said)"
+done
+rm "$work/left-behind"
+ends 7 monitor
 
 say "ocf-tester"
 ocf_tester() {
