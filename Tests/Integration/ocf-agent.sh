@@ -182,6 +182,16 @@ done
 say "$least ms"
 [ "$least" -lt 100 ] || fail "a monitor takes $least ms"
 
+say "a daemon that does not answer may do anything: it is not taken for one that is not there"
+stopped=$(pid_of alice)
+kill -STOP "$stopped"
+for action in monitor demote stop; do ends 1 $action; done
+said | grep -q 'does not answer' || fail "stop says: $(said)"
+with OCF_RESKEY_CRM_meta_interval=0 -- ends 1 monitor
+kill -CONT "$stopped"
+await 20 "it is back" settled_on alice
+scored 8 10000
+
 say "a daemon that was killed"
 kill_node alice
 ends 7 monitor
