@@ -26,11 +26,10 @@ for ((round = 1; round <= rounds; round++)); do
         # What it has is old: it must not serve, whoever asks for it.
         crm_says "$primary" node standby "$primary"
         await 60 "$primary has given way" not_promoted "$primary"
-        for _ in 1 2 3 4 5; do
-            if promoted_on "$secondary" "$secondary"; then fail "$secondary is promoted with old data"; fi
-            role_is "$secondary" Primary && fail "$secondary is Primary with old data"
-            sleep 1
-        done
+        # Until the cluster has done all that it wants to do.
+        on "$primary" timeout -k 1 90 crm_resource --wait --timeout 60 >"$work/wait.out" 2>&1 || fail "the cluster does not come to rest: $(cat "$work/wait.out")"
+        if promoted_on "$secondary" "$secondary"; then fail "$secondary is promoted with old data"; fi
+        if role_is "$secondary" Primary; then fail "$secondary is Primary with old data"; fi
         crm_says "$primary" node online "$primary"
         serves "$primary" 90
     fi

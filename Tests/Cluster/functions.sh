@@ -27,19 +27,20 @@ log_of() { printf '%s/%s/r0.log' "$work" "$1"; }
 
 # hold NAME NAMESPACES...: a set of namespaces whose first process reaps orphans, and takes all others with it
 hold() {
-    local name=$1 holder first='' tries
+    local name=$1 holder
     shift
     unshare --fork --pid --mount-proc --net "$@" --kill-child bash -c 'sleep infinity & wait' </dev/null >/dev/null 2>&1 &
     holder=$!
     children+=("$holder")
     disown "$holder"
-    for ((tries = 0; tries < 200; tries++)); do
-        { read -r first _ <"/proc/$holder/task/$holder/children"; } 2>/dev/null || true
-        if [ -n "$first" ] && [ "$(cat "/proc/$first/comm" 2>/dev/null)" = bash ]; then break; fi
-        sleep 0.02
-    done
-    [ -n "$first" ] || fail "no namespaces for $name"
-    first_of[$name]=$first
+    within 10 has_first_process "$holder" || fail "no namespaces for $name"
+    first_of[$name]=$first_process
+}
+first_process=
+has_first_process() {
+    read -r first_process _ <"/proc/$1/task/$1/children" || [ -n "$first_process" ]
+    # Before that it is still `unshare`, outside.
+    [ "$(cat "/proc/$first_process/comm")" = bash ]
 }
 switch_on() {
     hold switch
