@@ -155,3 +155,5 @@ SECONDS=0
 silent alice down r0
 [ "$(status_of on alice env REPLICA_CONTROL="$bin/replctl -c $conf" "$root/etc/heartbeat/drbddisk" r0 status)" = 3 ] || fail "status when down: $(said)"
 [ "$(said)" = 'stopped (Unconfigured)' ] || fail "status when down: $(said)"
+[ "$(status_of on alice env REPLICA_CONTROL="$bin/replctl -c $work/none.conf" "$root/etc/heartbeat/drbddisk" r0 status)" = 4 ] || fail "status without a configuration: $(said)"
+[ "$(said)" = 'cannot determine status, may be running (unknown)' ] || fail "status without a configuration: $(said)"

@@ -189,6 +189,8 @@ for action in monitor demote stop; do ends 1 $action; done
 said | grep -q 'does not answer' || fail "stop says: $(said)"
 with OCF_RESKEY_CRM_meta_interval=0 -- ends 1 monitor
 kill -CONT "$stopped"
+# Nor is it gone because the program that would tell is.
+[ "$(status_of as_cluster alice env OCF_TESTER_FAIL_HAVE_BINARY=1 "$agent" stop)" = 1 ] || fail "stop without replctl: $(said)"
 await 20 "it is back" settled_on alice
 scored 8 10000
 
