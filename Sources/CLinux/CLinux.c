@@ -267,6 +267,13 @@ int clinux_make_block_node(const char *path, unsigned int mode, uint32_t major, 
 
 int clinux_socket_pair(int ends[2]) { return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends); }
 
+int clinux_peer_process(int fd) {
+    struct ucred credentials;
+    socklen_t length = sizeof credentials;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return -1;
+    return credentials.pid;
+}
+
 int clinux_memory_file(const char *name, const void *bytes, size_t count) {
     int fd = memfd_create(name, 0);
     if (fd < 0) return -1;
@@ -298,4 +305,109 @@ void clinux_bring_in(void *address, size_t count) {
         size_t length = count - done < piece ? count - done : piece;
         if (madvise((char *)address + done, length, MADV_POPULATE_WRITE) != 0) return;
     }
+}
+
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct look {
+    int64_t result;
+    uint64_t size;
+};
+
+/// What the process that reads does: no memory is allocated and no lock is taken there.
+static struct look look(const char *path, uint64_t offset, char *buffer, size_t count) {
+    struct look found = {-EIO, 0};
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_DIRECT);
+    if (fd < 0 && errno == EINVAL) fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &status) != 0) {
+        found.result = -errno;
+        return found;
+    }
+    if (S_ISREG(status.st_mode)) {
+        found.size = status.st_size;
+    } else if (!S_ISBLK(status.st_mode)) {
+        found.result = -ENOTBLK;
+        return found;
+    } else if (ioctl(fd, BLKGETSIZE64, &found.size) != 0) {
+        found.result = -errno;
+        return found;
+    }
+    size_t done = 0;
+    while (done < count) {
+        ssize_t result = pread(fd, buffer + done, count - done, offset + done);
+        if (result < 0 && errno == EINVAL && (fcntl(fd, F_GETFL) & O_DIRECT)) {
+            // Some file systems take O_DIRECT and do not mean it.
+            if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_DIRECT) == 0) continue;
+        }
+        if (result < 0) {
+            found.result = -errno;
+            return found;
+        }
+        if (result == 0) break;
+        done += result;
+    }
+    found.result = done;
+    return found;
+}
+
+static int milliseconds_left(const struct timespec *end) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t left = (end->tv_sec - now.tv_sec) * 1000 + (end->tv_nsec - now.tv_nsec) / 1000000;
+    return left > 0 ? (int)left : 0;
+}
+
+/// Reads all of `count` bytes before the end; 0, or an error number.
+static int read_until(int fd, void *bytes, size_t count, const struct timespec *end) {
+    size_t done = 0;
+    while (done < count) {
+        struct pollfd request = {.fd = fd, .events = POLLIN};
+        int ready = poll(&request, 1, milliseconds_left(end));
+        if (ready == 0) return ETIMEDOUT;
+        ssize_t result = ready < 0 ? -1 : read(fd, (char *)bytes + done, count - done);
+        if (result < 0 && errno == EINTR) continue;
+        if (result <= 0) return EIO;
+        done += result;
+    }
+    return 0;
+}
+
+long clinux_look(const char *path, uint64_t offset, void *bytes, size_t count, int milliseconds, uint64_t *size) {
+    struct timespec end;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += milliseconds / 1000;
+    end.tv_nsec += (milliseconds % 1000) * 1000000L;
+    void *buffer = NULL;
+    int ends[2];
+    if (posix_memalign(&buffer, 4096, count) != 0) return -ENOMEM;
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        free(buffer);
+        return -errno;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        struct look found = look(path, offset, buffer, count);
+        ssize_t written = write(ends[1], &found, sizeof found);
+        for (int64_t done = 0; written > 0 && done < found.result; done += written)
+            written = write(ends[1], (char *)buffer + done, found.result - done);
+        _exit(0);
+    }
+    int error = child < 0 ? errno : 0;
+    free(buffer);
+    close(ends[1]);
+    struct look found = {0, 0};
+    if (!error) error = read_until(ends[0], &found, sizeof found, &end);
+    *size = found.size;
+    if (!error && found.result < 0) error = -found.result;
+    if (!error) error = read_until(ends[0], bytes, found.result, &end);
+    close(ends[0]);
+    if (child > 0) {
+        if (error) kill(child, SIGKILL);
+        // One that hangs in the kernel is collected by nobody before it returns.
+        waitpid(child, NULL, error == ETIMEDOUT ? WNOHANG : 0);
+    }
+    return error ? -error : found.result;
 }

@@ -76,3 +76,9 @@ int clinux_memory_file(const char *name, const void *bytes, size_t count);
 int clinux_inherit(int fd, int inherits);
 /// A pair of connected stream sockets. Returns 0, or -1 with errno set.
 int clinux_socket_pair(int ends[2]);
+/// The process at the other end of a Unix socket when it connected, or -1 with errno set.
+int clinux_peer_process(int fd);
+/// Reads `count` bytes (a multiple of 4096) of a file or block device, in a process of its own that is left to its fate if it takes
+/// longer: a disk that hangs holds up nobody else. Returns the number of bytes that were there, or minus an error number;
+/// `size` becomes that of the whole.
+long clinux_look(const char *path, uint64_t offset, void *bytes, size_t count, int milliseconds, uint64_t *size);

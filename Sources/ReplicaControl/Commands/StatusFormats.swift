@@ -43,7 +43,12 @@ enum StatusJSON {
         let suspended = volumes.contains { $0.state.isSuspended }
         var text = "{\n  \"name\": \(string(resource.resource)),\n  \"node\": \(string(resource.node)),\n"
         text += "  \"role\": \(string(StatusText.role(of: volumes).name)),\n  \"suspended\": \(suspended),\n"
-        text += "  \"version\": \(string(resource.productVersion)),\n  \"devices\": ["
+        text += "  \"version\": \(string(resource.productVersion)),\n"
+        if let reason = resource.lastDisconnect.reason {
+            text += "  \"last-disconnect-reason\": \(string(reason.name)),\n"
+        }
+        if let seconds = resource.lastDisconnect.seconds { text += "  \"unconnected-seconds\": \(seconds),\n" }
+        text += "  \"devices\": ["
         text += volumes.map { "\n" + device($0) }.joined(separator: ",")
         return text + (volumes.isEmpty ? "]\n}" : "\n  ]\n}")
     }
@@ -78,7 +83,7 @@ enum StatusJSON {
         return "    {" + fields.map { " \"\($0.0)\": \($0.1)" }.joined(separator: ",") + " }"
     }
 
-    private static func string(_ text: String) -> String {
+    static func string(_ text: String) -> String {
         var result = "\""
         for scalar in text.unicodeScalars {
             switch scalar {

@@ -58,6 +58,8 @@ extension ResourceLoop {
             resource: settings.resource, node: settings.node, productVersion: productVersion)
         status.options = core.resourceOptions
         status.volumes = core.status(at: now)
+        status.lastDisconnect = core.lastDisconnect(at: now)
+        status.clients = openClients
         return status
     }
 

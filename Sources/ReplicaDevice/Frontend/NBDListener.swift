@@ -1,3 +1,4 @@
+import CLinux
 import CUring
 import Glibc
 import ReplicaProto
@@ -161,6 +162,21 @@ extension ResourceLoop {
             clients.returns &+= 1
         }
         return index
+    }
+
+    /// Who has a volume open through the socket; the kernel's devices are not among them.
+    var openClients: [DeviceClient] {
+        var found: [DeviceClient] = []
+        for index in 0..<ClientTable.connections {
+            let connection = clients.connections + index
+            guard connection.pointee.hasOpened, !connection.pointee.isKernel, connection.pointee.phase != .free else {
+                continue
+            }
+            found.append(
+                DeviceClient(
+                    volume: connection.pointee.volume, process: clinux_peer_process(connection.pointee.descriptor)))
+        }
+        return found
     }
 
     private mutating func say(_ index: Int, _ bytes: [UInt8]) {

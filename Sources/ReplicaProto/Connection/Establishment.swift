@@ -56,7 +56,7 @@ extension Resource {
         link.isAttempting = false
         if isFatal, link.configuration != nil, link.phase != .standAlone {
             log(.error, nil, "connecting failed: \(detail)")
-            return connectionFailed(.disconnecting)
+            return connectionFailed(.disconnecting, because: .ownAddress)
         }
         guard link.phase == .connecting else { return }
         retryLaterWithJitter()
@@ -66,7 +66,7 @@ extension Resource {
         link.isListening = false
         guard link.configuration != nil, link.phase != .standAlone else { return }
         log(.error, nil, "listening failed: \(detail)")
-        connectionFailed(.disconnecting)
+        connectionFailed(.disconnecting, because: .ownAddress)
     }
 
     mutating func incomingAccepted(_ socket: SocketID) {
@@ -140,11 +140,13 @@ extension Resource {
             case .protocolError(.unknownCommand(let command)), .protocolError(.wrongStream(let command)),
                 .protocolError(.badLength(let command, _)), .protocolError(.badField(let command)):
                 log(.error, nil, "expected ConnectionFeatures packet, received: 0x\(String(command, radix: 16))")
-                connectionFailed(.disconnecting)
+                connectionFailed(.disconnecting, because: .foreignPeer)
             case .protocolError(.badMagic), .protocolError(.nonZeroPad), .protocolError(.badDigest), .endOfFile, .error:
+                noteDisconnect(.networkFailure, .closedInHandshake)
                 restartHandshake(afterPause: true)
             }
         case .authentication:
+            noteDisconnect(.networkFailure, .closedInAuthentication)
             restartHandshake(afterPause: true)
         case .parameters, .established, .closing:
             streamEnded(isData, failure)
@@ -167,8 +169,8 @@ extension Resource {
             }
             log(.error, nil, "\(isData ? "sock" : "meta") stream: \(describe(error))")
             // An unknown command on the meta stream ends the connection for good (`wire.md` 1.6).
-            if case .unknownCommand = error, !isData { return connectionFailed(.disconnecting) }
-            return connectionFailed(isData ? .protocolError : .networkFailure)
+            if case .unknownCommand = error, !isData { return connectionFailed(.disconnecting, because: .protocolError) }
+            return connectionFailed(isData ? .protocolError : .networkFailure, because: .protocolError)
         }
         connectionFailed(isData ? .brokenPipe : .networkFailure)
     }
@@ -234,6 +236,7 @@ extension Resource {
         switch link.phase {
         case .features, .authentication:
             log(.warning, nil, "handshake timed out")
+            noteDisconnect(.timeout, .timeout)
             restartHandshake(afterPause: true)
         case .closing:
             connectionFailed(link.afterCleanup == .standAlone ? .disconnecting : .tearDown)
@@ -256,7 +259,10 @@ extension Resource {
 
     /// The connection is over: Timeout, BrokenPipe, NetworkFailure, ProtocolError and TearDown come back by
     /// themselves, Disconnecting ends in StandAlone.
-    mutating func connectionFailed(_ state: ConnectionState) {
+    ///
+    /// - Parameter reason: nil where the state says it all; Disconnecting is then what somebody asked for.
+    mutating func connectionFailed(_ state: ConnectionState, because reason: DisconnectReason? = nil) {
+        noteDisconnect(state, reason)
         switch link.phase {
         case .standAlone:
             return

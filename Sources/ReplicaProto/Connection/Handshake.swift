@@ -15,7 +15,7 @@ extension Resource {
                 .error, nil,
                 "incompatible DRBD dialects: I support \(versions.lowerBound)-\(versions.upperBound), peer supports \(packet.minimumVersion)-\(peerMaximum)"
             )
-            return connectionFailed(.disconnecting)
+            return connectionFailed(.disconnecting, because: .incompatibleVersions)
         }
         link.version = min(versions.upperBound, peerMaximum)
         link.features = offeredFeatures.intersection(packet.flags)
@@ -109,7 +109,7 @@ extension Resource {
 
     private mutating func authenticationRejected(_ reason: String) {
         log(.error, nil, "Authentication of peer failed: \(reason)")
-        connectionFailed(.disconnecting)
+        connectionFailed(.disconnecting, because: .authentication)
     }
 
     private func constantTimeEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
@@ -125,7 +125,7 @@ extension Resource {
         timers.cancel(.handshake)
         if link.configuration?.tentative ?? false, link.version < 92 {
             log(.error, nil, "--dry-run is not supported by peer")
-            return connectionFailed(.disconnecting)
+            return connectionFailed(.disconnecting, because: .peerTooOld)
         }
         link.phase = .parameters
         link.receivedProtocol = false
@@ -226,18 +226,27 @@ extension Resource {
         guard link.phase == .parameters else { return connectionFailed(.protocolError) }
         let options = link.options
         func mapped(_ value: UInt32) -> UInt32 { value == 5 ? 6 : value == 6 ? 5 : value }
-        let wrong: String? =
-            if packet.replicationProtocol != UInt32(options.replicationProtocol.rawValue) { "protocol" }
-            else if mapped(packet.afterSplitBrain0Primaries) != options.afterSplitBrain0Primaries.rawValue { "after-sb-0pri" }
-            else if mapped(packet.afterSplitBrain1Primary) != options.afterSplitBrain1Primary.rawValue { "after-sb-1pri" }
-            else if mapped(packet.afterSplitBrain2Primaries) != options.afterSplitBrain2Primaries.rawValue { "after-sb-2pri" }
-            else if packet.connectionFlags & 1 != 0, volumes.contains(where: { $0.discardMyData }) { "discard-my-data" }
-            else if (packet.twoPrimaries != 0) != options.allowTwoPrimaries { "allow-two-primaries" }
-            else if link.version >= 87, packet.integrityAlgorithm != options.dataIntegrityAlgorithm { "data-integrity-alg" }
-            else { nil }
+        let wrong: (name: String, reason: DisconnectReason)? =
+            if packet.replicationProtocol != UInt32(options.replicationProtocol.rawValue) {
+                ("protocol", .differentProtocol)
+            } else if mapped(packet.afterSplitBrain0Primaries) != options.afterSplitBrain0Primaries.rawValue {
+                ("after-sb-0pri", .differentAfterSplitBrain0Primaries)
+            } else if mapped(packet.afterSplitBrain1Primary) != options.afterSplitBrain1Primary.rawValue {
+                ("after-sb-1pri", .differentAfterSplitBrain1Primary)
+            } else if mapped(packet.afterSplitBrain2Primaries) != options.afterSplitBrain2Primaries.rawValue {
+                ("after-sb-2pri", .differentAfterSplitBrain2Primaries)
+            } else if packet.connectionFlags & 1 != 0, volumes.contains(where: { $0.discardMyData }) {
+                ("discard-my-data", .bothDiscardData)
+            } else if (packet.twoPrimaries != 0) != options.allowTwoPrimaries {
+                ("allow-two-primaries", .differentTwoPrimaries)
+            } else if link.version >= 87, packet.integrityAlgorithm != options.dataIntegrityAlgorithm {
+                ("data-integrity-alg", .differentIntegrityAlgorithm)
+            } else {
+                nil
+            }
         if let wrong {
-            log(.error, nil, "incompatible \(wrong) settings")
-            return refusePeer()
+            log(.error, nil, "incompatible \(wrong.name) settings")
+            return refusePeer(wrong.reason)
         }
         link.peerWantsDryRun = packet.connectionFlags & 2 != 0
         link.receivedProtocol = true
@@ -258,7 +267,7 @@ extension Resource {
         guard packet.integrityAlgorithm.isEmpty || algorithm != nil else {
             // From its next packet on there would be digests where we expect data (`wire.md` 4.4, 7.9).
             log(.error, nil, "peer data-integrity-alg \(packet.integrityAlgorithm) not supported")
-            return refusePeer()
+            return refusePeer(.unknownAlgorithm)
         }
         // Its own packets change at once, ours with our own setting.
         link.options.dataIntegrityAlgorithm = packet.integrityAlgorithm
@@ -284,11 +293,11 @@ extension Resource {
         if volumes[v].state.connection == .wfReportParams {
             if link.version >= 88, packet.verifyAlgorithm != link.options.verifyAlgorithm {
                 log(.error, v, "Different verify-alg settings. me=\"\(link.options.verifyAlgorithm)\" peer=\"\(packet.verifyAlgorithm)\"")
-                return refusePeer()
+                return refusePeer(.differentVerifyAlgorithm)
             }
             if link.version >= 89, packet.checksumAlgorithm != link.options.checksumAlgorithm {
                 log(.error, v, "Different csums-alg settings. me=\"\(link.options.checksumAlgorithm)\" peer=\"\(packet.checksumAlgorithm)\"")
-                return refusePeer()
+                return refusePeer(.differentChecksumAlgorithm)
             }
         } else {
             // What the version has no field for stays as it is.
@@ -312,7 +321,7 @@ extension Resource {
         if verify != link.options.verifyAlgorithm || checksum != link.options.checksumAlgorithm {
             for name in [verify, checksum] where !name.isEmpty && DigestAlgorithm(name) == nil {
                 log(.error, v, "failed to allocate \(name)")
-                connectionFailed(.disconnecting)
+                connectionFailed(.disconnecting, because: .unknownAlgorithm)
                 return false
             }
             log(.info, v, "using verify-alg: \"\(verify)\", csums-alg: \"\(checksum)\"")
@@ -341,7 +350,7 @@ extension Resource {
                 setSize(v, volumes[v].superblock == nil ? sectors : min(sectors, volumes[v].usableSectors))
             case .wouldShrinkPrimary:
                 log(.error, v, "The peer's device is smaller than ours, which is in use")
-                refusePeer()
+                refusePeer(.peerTooSmall)
             }
             if state.disk == .negotiating { volumes[v].peerDiskSize = packet.diskSize }
             return
@@ -366,7 +375,7 @@ extension Resource {
             volumes[v].exposedIdentifier & ~1 != packet.identifiers.current & ~1 || volumes[v].peerIsBehind
         {
             log(.error, v, "Can only connect to data with current UUID=\(GenerationIdentifiers.hex(volumes[v].exposedIdentifier))")
-            return refusePeer()
+            return refusePeer(.peerLacksDataInUse)
         }
         if state.disk.isUsable {
             if state.connection == .connected, link.version >= 90,

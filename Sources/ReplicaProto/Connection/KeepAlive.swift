@@ -60,7 +60,7 @@ extension Resource {
                 link.isPingOverdue = false
             } else {
                 log(.error, nil, "PingAck did not arrive in time.")
-                return connectionFailed(.networkFailure)
+                return connectionFailed(.networkFailure, because: .timeout)
             }
         }
         let due = lastHeard + idle

@@ -26,6 +26,10 @@ struct Link {
     /// What cleanup leads to.
     var afterCleanup = ConnectionState.unconnected
     var cleanupsPending = 0
+    /// Why the last connection or try ended, since the last `connect`.
+    var lastDisconnect: DisconnectReason?
+    /// Since when a connection is missing; nil while there is one, and before the first `connect`.
+    var lostAt: Instant?
 
     // MARK: Streams
     var dataSocket: SocketID?

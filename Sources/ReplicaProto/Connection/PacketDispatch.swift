@@ -14,7 +14,7 @@ extension Resource {
             guard case .connectionFeatures = packet else {
                 if let payload { emit(.releaseBuffer(payload)) }
                 log(.error, nil, "expected ConnectionFeatures packet")
-                return connectionFailed(.disconnecting)
+                return connectionFailed(.disconnecting, because: .foreignPeer)
             }
         }
         if link.phase == .closing, link.afterCleanup == .standAlone {
@@ -142,7 +142,7 @@ extension Resource {
     /// Another packet where a challenge was expected: the peer has no secret configured (`wire.md` 4.3).
     private mutating func connectionFailedInAuthentication() {
         log(.error, nil, "Authentication of peer failed: expected AuthChallenge packet")
-        connectionFailed(.disconnecting)
+        connectionFailed(.disconnecting, because: .authentication)
     }
 
     /// The peer has this volume, after all: it is new there, and what we said of ours went to deaf ears, or it was only slow.

@@ -74,7 +74,7 @@ extension Resource {
             let verdict = judge(v, change)
             guard verdict.isSuccess || verdict == .inTransientState else {
                 log(.error, v, "connection refused: \(verdict.text)")
-                return refusePeer()
+                return refusePeer(verdict == .twoPrimaries ? .twoPrimaries : .statesRefused)
             }
         }
         if old.disk == .negotiating, connection == .connected, !peerDisk.isThere,
@@ -107,7 +107,10 @@ extension Resource {
             sendState(v)
         }
         volumes[v].discardMyData = false
-        if !old.connection.isConnected, new.connection.isConnected { connectionEstablished(v) }
+        if !old.connection.isConnected, new.connection.isConnected {
+            link.lostAt = nil
+            connectionEstablished(v)
+        }
     }
 
     /// First P_STATE of a connection is through for a volume.
@@ -177,6 +180,7 @@ extension Resource {
             case .run(let handler): runHandler(handler, v)
             }
         }
+        var reason = DisconnectReason.peerLacksDataInUse
         switch decision.outcome {
         case .connected: return .connected
         case .becomeSource where state.disk == .negotiating && isOtherThanInUse(v, volumes[v].identifiers):
@@ -188,7 +192,7 @@ extension Resource {
         case .becomeTarget(let full):
             if full { setWholeBitmap(v, .decidedTarget) }
             return .wfBitMapT
-        case .fail: break
+        case .fail(let failure): reason = DisconnectReason(failure)
         }
         switch SyncFailureAction(ownDisk: state.disk, peerDiskAsSent: peer.disk, peerDryRun: link.peerWantsDryRun) {
         case .failOwnDisk:
@@ -205,10 +209,10 @@ extension Resource {
             sendState(v)
             return .connected
         case .reconnect:
-            connectionFailed(.protocolError)
+            connectionFailed(.protocolError, because: reason)
             return nil
         case .disconnect:
-            refusePeer()
+            refusePeer(reason)
             return nil
         }
     }
@@ -217,7 +221,8 @@ extension Resource {
     /// way, and a kernel whose meta stream ends throws away what it has not read. It would take that for a network
     /// failure and try again for ever. The kernel waits for its split-brain handler before it closes; we give the peer
     /// as much time, unless it closes first.
-    mutating func refusePeer() {
+    mutating func refusePeer(_ reason: DisconnectReason) {
+        noteDisconnect(.disconnecting, reason)
         link.phase = .closing
         link.afterCleanup = .standAlone
         timers.set(.handshake, now + .milliseconds(500))
@@ -288,6 +293,7 @@ extension Resource {
         }
         send(.meta, nil, reply(.success))
         if takesLeave {
+            noteDisconnect(.tearDown, .peerLeft)
             link.phase = .closing
             link.afterCleanup = .unconnected
             timers.set(.handshake, now + .deciseconds(link.options.pingTimeout) * 4)

@@ -283,6 +283,8 @@ extension Resource {
         link.options = configuration.options
         link.discardMyData = configuration.discardMyData
         link.afterCleanup = .unconnected
+        link.lastDisconnect = nil
+        link.lostAt = now
         for v in volumes.indices { setState(v) { $0.connection = .unconnected } }
         for v in volumes.indices { setState(v) { $0.connection = .wfConnection } }
         startConnecting()

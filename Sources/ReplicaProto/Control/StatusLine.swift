@@ -7,11 +7,25 @@ package struct ResourceStatus: Equatable, Sendable {
     package var productVersion: String
     package var options = ResourceOptions()
     package var volumes: [VolumeStatus] = []
+    package var lastDisconnect = LastDisconnect()
+    /// Who has a volume open by way of the NBD socket.
+    package var clients: [DeviceClient] = []
 
     package init(resource: String, node: String, productVersion: String) {
         self.resource = resource
         self.node = node
         self.productVersion = productVersion
+    }
+}
+
+/// A process that is connected to the NBD socket.
+package struct DeviceClient: Equatable, Sendable {
+    package var volume: VolumeNumber
+    package var process: Int32
+
+    package init(volume: VolumeNumber, process: Int32) {
+        self.volume = volume
+        self.process = process
     }
 }
 
@@ -30,17 +44,21 @@ package enum StatusLineError: Error, Equatable, Sendable {
 
 /// The lossless text form of `ResourceStatus`: one line per object, `key=value` words. A `disk` or `connection` line
 /// belongs to the `volume` line before it and continues as `attach` and `connect` do. Unknown keys are skipped.
+/// A `client` line names the volume and the process.
 ///
 ///     resource r0 node=alice version=1.0 --on-no-data-accessible=suspend-io
 ///     volume 0 minor=0 cs=Connected role=Primary peer-role=Secondary ds=UpToDate peer-ds=UpToDate ...
 ///     disk 0 /dev/sdb1 /dev/sdb1 internal --resync-rate=10240
 ///     connection r0 ipv4:10.0.0.1:7788 ipv4:10.0.0.2:7788 --timeout=90
+///     client 0 4711
 extension ResourceStatus {
     package var text: String {
         var head = ["resource", resource, "node=\(node)", "version=\(productVersion)"]
         for option in optionsDiffering(options, from: ResourceOptions(), in: OptionTable.resource) {
             head.append("--\(option.name)=\(option.value.text)")
         }
+        if let reason = lastDisconnect.reason { head.append("last-disconnect=\(reason.name)") }
+        if let seconds = lastDisconnect.seconds { head.append("unconnected-seconds=\(seconds)") }
         var lines = [head]
         for volume in volumes {
             lines.append(volume.words)
@@ -51,6 +69,7 @@ extension ResourceStatus {
                 lines.append(["connection"] + ControlCommand.connect(connection).words(resource: resource).dropFirst())
             }
         }
+        for client in clients { lines.append(["client", client.volume.text, String(client.process)]) }
         return lines.map { CommandLineWords.join($0) + "\n" }.joined()
     }
 
@@ -72,6 +91,11 @@ extension ResourceStatus {
             if kind == "volume" {
                 guard let volume = VolumeStatus(words: words) else { throw bad }
                 status?.volumes.append(volume)
+                continue
+            }
+            if kind == "client" {
+                guard words.count >= 3, let number = UInt16(words[1]), let process = Int32(words[2]) else { throw bad }
+                status?.clients.append(DeviceClient(volume: VolumeNumber(number), process: process))
                 continue
             }
             guard let last = status?.volumes.indices.last else { throw bad }
@@ -101,6 +125,8 @@ extension ResourceStatus {
         guard words.count >= 2 else { return nil }
         var keys = KeyValueWords(words.dropFirst(2))
         self.init(resource: words[1], node: keys.take("node") ?? "", productVersion: keys.take("version") ?? "")
+        lastDisconnect.reason = keys.take("last-disconnect").flatMap { DisconnectReason(rawValue: $0) }
+        lastDisconnect.seconds = keys.take("unconnected-seconds").flatMap { UInt64($0) }
         for field in OptionTable.resource {
             guard let text = keys.take("--" + field.name) else { continue }
             do { try field.apply(text, to: &options) } catch { return nil }

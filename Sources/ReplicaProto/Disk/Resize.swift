@@ -268,7 +268,7 @@ extension Resource {
         switch size.received(packet, current: volumes[v].sectors, state: volumes[v].state) {
         case .wouldShrink:
             log(.error, v, "The peer's disk size is too small!")
-            refusePeer()
+            refusePeer(.peerTooSmall)
             return false
         case .resize(let sectors, let configured):
             volumes[v].peerDiskSize = packet.diskSize

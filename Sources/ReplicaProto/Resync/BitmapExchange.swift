@@ -265,7 +265,7 @@ extension Resource {
         }
         if let status, status != 0, status != 3 {
             log(.error, v, "before-resync-source handler returned \(status), dropping connection.")
-            return connectionFailed(.disconnecting)
+            return connectionFailed(.disconnecting, because: .handlerRefused)
         }
         setState(v) {
             $0.connection = .syncSource

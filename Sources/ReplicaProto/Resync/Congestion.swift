@@ -29,7 +29,7 @@ extension Resource {
     mutating func giveUpCongestedLink() {
         guard link.isGivenUp else { return }
         link.isGivenUp = false
-        connectionFailed(.disconnecting)
+        connectionFailed(.disconnecting, because: .congestion)
     }
 
     /// An epoch was acknowledged, or there is none: the way back begins when nothing is under way.

@@ -30,7 +30,7 @@ extension Resource {
         guard volumes[v].state.connection == .wfSyncUUID || volumes[v].state.connection == .behind else { return }
         if let status, status != 0 {
             log(.error, v, "before-resync-target handler returned \(status), dropping connection.")
-            return connectionFailed(.disconnecting)
+            return connectionFailed(.disconnecting, because: .handlerRefused)
         }
         volumes[v].identifiers.current = identifier
         storeRoleBit(v)
