@@ -338,3 +338,41 @@ plug() {
     ip -n "${namespace_of[alice]}" link set "ra$$" up
     ip -n "${namespace_of[bob]}" link set "rb$$" up
 }
+
+# MARK: The doctor
+
+# found NODE STATUS SITUATION: what the doctor finds on that node has this among it, and it ends with the status.
+found() {
+    local status=0
+    "$1" doctor --json r0 >"$work/doctor.json" 2>"$work/doctor.out" || status=$?
+    "$here/doctor.py" found "$work/doctor.json" >"$work/found.out" || return 1
+    grep -q "^$3 " "$work/found.out" && [ "$status" = "$2" ]
+}
+# diagnosed NODE STATUS SITUATION [WORDS]: it comes to find that, and says these words.
+diagnosed() {
+    await 30 "the doctor on $1 finds $3 and ends with $2" found "$1" "$2" "$3"
+    say "  $1: $(grep "^$3 " "$work/found.out" | head -n 1)"
+    "$1" doctor r0 >"$work/doctor.out" 2>&1 || true
+    if [ -n "${4:-}" ]; then tr -s ' \n' ' ' <"$work/doctor.out" | grep -q -e "$4" || fail "it does not say '$4'"; fi
+}
+conf_of() { echo "$conf"; }
+# treated SITUATION [CHOICE]: what was prescribed last for that is typed, each command on its node.
+treated() {
+    local node command
+    "$here/doctor.py" steps "$work/doctor.json" "$@" >"$work/steps.out" || fail "no such steps"
+    [ -s "$work/steps.out" ] || fail "no commands for $1"
+    while IFS=$'\t' read -r node command <&3; do
+        say "  on $node: ${command/"$work/"/}"
+        # The other node's configuration is where it always is; here that is elsewhere.
+        [[ $command = *' -c '* ]] || command=${command/#replctl /replctl -c "$(conf_of "$node")" }
+        on "$node" env PATH="$bin:$PATH" sh -c "$command" >"$work/said.out" 2>&1 </dev/null && continue
+        # A second opinion is not a cure.
+        [[ $command = *' doctor '* ]] || fail "on $node: $command: $(said)"
+    done 3<"$work/steps.out"
+}
+# healthy [NODE...]: in the end there is nothing left to do.
+healthy() {
+    local node
+    if [ $# = 0 ]; then set -- "${nodes[@]}"; fi
+    for node in "$@"; do await 40 "the doctor finds nothing on $node" found "$node" 0 in-order; done
+}

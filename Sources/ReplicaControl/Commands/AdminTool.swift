@@ -26,6 +26,7 @@ package struct AdminTool {
             guard let command = invocation.command else {
                 throw UsageError(lines: ["No command specified"], showsUsage: true)
             }
+            if command.name == "doctor" { return doctor(command) }
             try load(for: command)
             return try execute(command)
         } catch let error as UsageError {
@@ -88,7 +89,7 @@ package struct AdminTool {
 
     // MARK: Configuration
 
-    private mutating func load(for command: CommandSpec) throws(ConfigError) {
+    mutating func load(for command: CommandSpec) throws(ConfigError) {
         if environment.isNodePretended {
             console.complain(
                 "\n   found __DRBD_NODE__ in environment\n   PRETENDING that I am >>\(environment.nodeName)<<\n")

@@ -179,6 +179,8 @@ enum CommandTable {
                 OptionShape("pcap", .text(maximum: 4096), .must),
                 OptionShape("count", .number(1...UInt64(Int64.max), .one), .must),
             ]),
+        CommandSpec(
+            name: "doctor", scope: .optionalResources, group: .ours, options: [OptionShape("json", .flag, .must)]),
         CommandSpec(name: "recording", scope: .resources, group: .ours),
         CommandSpec(name: "upgrade", scope: .resources, time: .medium, group: .ours, options: [force]),
         CommandSpec(name: "decode", scope: .none, group: .ours),

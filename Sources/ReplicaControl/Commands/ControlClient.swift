@@ -22,7 +22,8 @@ package final class ControlClient {
     /// How many of them `receiveBytes` has handed out.
     private var consumed = 0
 
-    package init(path: String) throws(ControlClientError) {
+    /// - Parameter timeoutSeconds: how long a daemon may take to accept that has many such calls waiting; 0 is for ever.
+    package init(path: String, timeoutSeconds: Int = 0) throws(ControlClientError) {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let bytes = Array(path.utf8)
@@ -31,6 +32,10 @@ package final class ControlClient {
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw .broken(ConfigFiles.errorText()) }
+        if timeoutSeconds > 0 {
+            var limit = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
+            setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        }
         let result = withUnsafePointer(to: &address) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
@@ -41,6 +46,7 @@ package final class ControlClient {
             close(descriptor)
             switch code {
             case ENOENT, ECONNREFUSED, ENOTDIR: throw .notRunning
+            case EAGAIN: throw .timedOut
             default: throw .broken("\(path): \(ConfigFiles.errorText(code))")
             }
         }

@@ -105,6 +105,10 @@ enum CommandDescriptions {
             "upgrade",
             "Has the daemon hand over to the program that is installed now. What runs goes on as it is, whatever the configuration says by now: devices stay and their applications see a short pause, whose length is printed; the peer is met again. Refused while something would be lost."
         ),
+        (
+            "doctor",
+            "Says in plain words what the situation is, what is safe and what not, and which commands to type on which node. Changes nothing, and does not wait for a daemon, disk or peer that does not answer. Ends with 0 if there is nothing to do, 1 if there is, and 2 if data is at risk or there is no service."
+        ),
         ("recording", "Has the daemon write its last events and decisions, for `replsim replay`."),
         ("decode", "Explains captures, superblocks and activity logs."),
     ]
@@ -124,7 +128,8 @@ enum CommandDescriptions {
         (nil, "dry-run", "Behind `--`: the name that 8.3 had for `--tentative`."),
         ("status", "verbose", "All fields, with the defaults."),
         (nil, "statistics", "Counters, too."),
-        (nil, "json", "As JSON, in the form of drbdsetup 9."),
+        ("status", "json", "As JSON, in the form of drbdsetup 9."),
+        ("doctor", "json", "As JSON: situations by name, and the commands."),
         (nil, "xml", "As XML, in the form of 8.3."),
         (nil, "peer-max-bio-size", "The largest request of a peer that is not there, in bytes; kept in the metadata."),
         (nil, "al-stripes", "The number of stripes of the activity log."),

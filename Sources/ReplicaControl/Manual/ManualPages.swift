@@ -61,6 +61,7 @@ enum Manual {
             ("16", "There is no local disk."),
             ("17", "There is no good data, or the peer is Primary."),
             ("20", "The daemon can't be started or reached, or did not answer in time."),
+            ("doctor", "0: nothing to do; 1: something has to be done; 2: data is at risk, or there is no service."),
         ] { page.item(code, text) }
         page.section("ENVIRONMENT")
         for (name, text) in environment { page.item("`\(name)`", text) }

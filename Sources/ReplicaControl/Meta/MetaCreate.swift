@@ -128,7 +128,7 @@ extension MetaTool {
     }
 
     private static func wipeAdvice(_ path: String) -> String {
-        "To destroy the existing data, clear its beginning: dd if=/dev/zero of=\(path) bs=1M count=1\n"
+        "To destroy the existing data, clear its beginning: dd if=/dev/zero of=\(path) bs=1M count=1 conv=notrunc\n"
             + "Operation refused."
     }
 }
