@@ -152,6 +152,35 @@ SECONDS=0
 [ "$(status_of drbddisk r0 start)" = 1 ] || fail "two Primaries: $(said)"
 [ "$SECONDS" -ge 5 ] || fail "it does not try again"
 [ "$(said | grep -c 'State change failed')" = 6 ] || fail "not six tries: $(said)"
+silent bob secondary r0
+
+say "ours, where the daemon has died: what nobody serves is stopped; what left a device is started again, so that its users can end"
+silent drbddisk r0 start
+mkdir "$work/programs"
+cat >"$work/programs/replctl" <<SCRIPT
+#!/bin/bash
+# Any block device stands for one that a daemon left behind.
+[ "\$1" != sh-dev ] || [ ! -e $work/left-behind ] || { echo $work/left-behind; exit; }
+exec '$bin/replctl' -c '$conf' "\$@"
+SCRIPT
+chmod 755 "$work/programs/replctl"
+drbddisk() { on alice env REPLICA_CONTROL="$work/programs/replctl" "$root/etc/heartbeat/drbddisk" "$@"; }
+kill_node alice
+[ "$(status_of drbddisk r0 start)" = 1 ] || fail "it starts what nobody has brought up: $(said)"
+silent drbddisk r0 stop
+silent drbddisk stop
+[ "$(cstate alice)" = '' ] || fail "stop has started something"
+refused 1 'not defined' drbddisk r1 stop
+if [ "$(id -u)" = 0 ]; then
+    mknod "$work/left-behind" b 7 255
+    [ "$(status_of drbddisk r0 stop)" = 0 ] || fail "stop with a device: $(said)"
+    role_is alice Secondary || fail "the daemon is not back: alice is $(role alice)"
+    rm "$work/left-behind"
+else
+    alice up r0 >"$work/said.out" 2>&1
+fi
+settled
+
 silent alice down r0
 [ "$(status_of on alice env REPLICA_CONTROL="$bin/replctl -c $conf" "$root/etc/heartbeat/drbddisk" r0 status)" = 3 ] || fail "status when down: $(said)"
 [ "$(said)" = 'stopped (Unconfigured)' ] || fail "status when down: $(said)"
