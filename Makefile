@@ -40,7 +40,7 @@ check: ## everything that must be green
 check-quick: ## unit tests only, for the inner loop
 	@scripts/check quick
 
-check-slow: ## what is left out of check: whole machines with /dev/drbd0, packages in a clean Debian, systemd, Pacemaker (root)
+check-slow: ## what is left out of check: whole machines with /dev/drbd0, packages in a clean Debian, systemd, cluster managers (root)
 	@scripts/check slow
 
 check-kernel: ## Debian's kernel in a virtual machine is the peer: SCENARIOS="roles full-sync/ours", VERBOSE=1, KEEP=1
@@ -53,10 +53,10 @@ check-machine: ## two whole virtual machines: file systems on /dev/drbd0, killed
 	@scripts/quietly "building (release)" scripts/build
 	@Tests/Machine/run $(SCENARIOS)
 
-check-cluster: ## two nodes under Pacemaker, in namespaces (root): ROUNDS=20 cuts their link more often
+check-cluster: ## two nodes under Pacemaker and Heartbeat, in namespaces (root): SCENARIOS="stonith", ROUNDS=20 cuts their links more often
 	@scripts/dependencies cluster
 	@scripts/quietly "building (release)" scripts/build
-	@for scenario in pacemaker fencing; do echo "--- $$scenario" && Tests/Cluster/$$scenario.sh || exit 1; done
+	@for scenario in $(or $(SCENARIOS),pacemaker fencing stonith heartbeat); do echo "--- $$scenario" && Tests/Cluster/$$scenario.sh || exit 1; done
 
 bench: ## ratios against other ways to serve and mirror a disk, measured side by side
 	@scripts/dependencies bench

@@ -75,7 +75,7 @@ power_on() {
         mount -t tmpfs -o mode=755 tmpfs /run
         mkdir -p -m 1777 /run/lock
         mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-        for directory in /etc /var/lib /var/log /usr/lib/ocf /usr/local; do
+        for directory in /etc /var/lib /var/log /usr/lib/ocf /usr/local /usr/sbin; do
             mkdir -p "$over$directory/upper" "$over$directory/work"
             mount -t overlay -o "lowerdir=$directory,upperdir=$over$directory/upper,workdir=$over$directory/work" overlay "$directory"
         done
@@ -89,17 +89,26 @@ power_on() {
     on "$node" cp "$conf" /etc/drbd.conf
 }
 no_cable() { ! on switch ip link show "$1.$2" >/dev/null 2>&1; }
+# installed NODE: there as `make install` does it, with the names of DRBD's tools
+installed() {
+    on "$1" env PREFIX=/usr/local WITH_DRBD_NAMES=1 REPLICA_BIN="$bin" "$root/scripts/install" install >"$work/install.out" 2>&1 ||
+        fail "it can't be installed on $1: $(cat "$work/install.out")"
+}
 # cut_link NODE LINK, heal_link NODE LINK: 0 is the cluster's, 1 the replication's
 cut_link() { on switch ip link set "$1.$2" down; }
 heal_link() { on switch ip link set "$1.$2" up; }
 # power_off NODE: every process of it dies at once.
 power_off() {
-    local first=${first_of[$1]}
+    local first=${first_of[$1]} link
     [ -n "$first" ] || return 0
     [ ! -d "$work/$1" ] || on "$1" cat /run/replica/r0.log >>"$work/$1/r0.log" 2>/dev/null || true
     kill -KILL "$first" 2>/dev/null || true
     within 10 gone "$first" || fail "$1 does not go off"
     first_of[$1]=
+    # Its network would stay as long as the kernel sends again what was not acknowledged, and the cables with it.
+    if [ "$1" != switch ] && is_on switch; then
+        for link in 0 1; do on switch ip link delete "$1.$link" 2>/dev/null || true; done
+    fi
 }
 kill_all() {
     power_off "$1"
@@ -112,8 +121,9 @@ evidence_of() {
     echo "--- $node"
     on "$node" cat /run/replica/proc/drbd 2>/dev/null | tail -n +3
     on "$node" tail -n 20 /run/replica/r0.log 2>/dev/null
-    on "$node" timeout 10 crm_mon -1 -A 2>&1 | tail -n 25
+    [ ! -e "$work/cluster.crm" ] || on "$node" timeout 10 crm_mon -1 -A 2>&1 | tail -n 25
     on "$node" grep -h -i -e 'error' -e 'warn' -e replica /var/log/pacemaker/pacemaker.log 2>/dev/null | tail -n 25
+    on "$node" tail -n 40 /var/log/ha-log 2>/dev/null
 }
 evidence() {
     echo "--- $scenario broke with status $1${failed_because:+ ($failed_because)}"
@@ -153,6 +163,11 @@ goes_on() { await "${1:-60}" "the application goes on" answered_more "$(answered
 
 # MARK: Pacemaker
 
+# Which resource agent: ours, or `linbit`, the one of DRBD.
+agent=${AGENT:-replica}
+# 1: a node that is alone when it starts waits for the other one before it does anything.
+wait_for_all=0
+
 corosync_conf() {
     cat <<CONF
 totem {
@@ -178,7 +193,7 @@ nodelist {
 quorum {
     provider: corosync_votequorum
     two_node: 1
-    wait_for_all: 0
+    wait_for_all: $wait_for_all
 }
 logging {
     to_syslog: no
@@ -191,9 +206,29 @@ cluster_up() { # NODE
     corosync_conf | on "$1" sh -c 'mkdir -p /etc/corosync /var/log/pacemaker /var/lib/pacemaker/cib; cat >/etc/corosync/corosync.conf'
     background "corosync-$1" nsenter -t "${first_of[$1]}" -a --wd=/ -- corosync -f
     await 20 "corosync on $1" on "$1" corosync-cfgtool -s
-    background "pacemaker-$1" nsenter -t "${first_of[$1]}" -a --wd=/ -- env PCMK_logfile=/var/log/pacemaker/pacemaker.log pacemakerd -f
+    if [ "$agent" != replica ]; then stranger_prepared "$1"; fi
+    # As systemd does: its path, and that file.
+    background "pacemaker-$1" nsenter -t "${first_of[$1]}" -a --wd=/ -- env PCMK_logfile=/var/log/pacemaker/pacemaker.log \
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c 'set -a; . /etc/default/pacemaker; exec pacemakerd -f'
 }
-# of NODE COMMAND...: a question to the cluster there, which may hang
+# stranger_prepared NODE: what an agent needs that knows nothing but DRBD: the names of its tools, its status file in its place, also
+# before a daemon runs; and a device node, for which any block device may stand where the kernel has no nbd.
+stranger_prepared() {
+    [ -e "$work/$1/over/usr/local/upper/sbin/drbdadm" ] || installed "$1"
+    on "$1" bash -euc '
+        mkdir -p /run/replica/proc
+        [ -e /run/replica/proc/drbd ] || replctl proc >/run/replica/proc/drbd
+        grep -q libreplica-proc /etc/default/pacemaker || echo LD_PRELOAD=/usr/local/lib/replica/libreplica-proc.so >>/etc/default/pacemaker
+        [ ! -b /dev/drbd0 ] || exit 0
+        mkdir -p /run/dev/pts /run/dev/shm
+        cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/ptmx /dev/fd /dev/stdin /dev/stdout /dev/stderr /run/dev/
+        mknod /run/dev/drbd0 b 43 0
+        mount --rbind /dev/pts /run/dev/pts
+        mount --rbind /dev/shm /run/dev/shm
+        mount --rbind /run/dev /dev
+    ' || fail "$1 can not be prepared for a strange agent"
+}
+# ask NODE COMMAND...: a question to the cluster there, which may hang
 ask() { on "$1" timeout -k 1 20 "${@:2}"; }
 is_online() { ask "$1" crm_mon -1 2>/dev/null | grep -q "Online: \[ .*$2.* \]"; }
 promoted_on() { ask "$1" crm_mon -1 2>/dev/null | grep -q "Promoted: \[ $2 \]\|Masters: \[ $2 \]"; }
@@ -203,7 +238,11 @@ address_is_on() { on "$1" ip -o address show dev eth0 | grep -q " $service_addre
 # serves NODE: promoted, with the address and the application, which gets answers
 serves() {
     await "${2:-60}" "$1 is promoted" promoted_on "$1" "$1"
-    await 30 "the application is on $1" application_on "$1"
+    at_work "$1"
+}
+# at_work NODE: it has the address and the application, which gets answers
+at_work() {
+    await "${2:-30}" "the application is on $1" application_on "$1"
     await 30 "the address is on $1" address_is_on "$1"
     goes_on
     sane
@@ -228,13 +267,16 @@ in_sync() {
 # load_configuration [LINES...]: what we ship, with a device, an address and a file system as they are here; waits until it is at work.
 # The node that serves is in $primary then.
 primary=
+properties="stonith-enabled=false no-quorum-policy=ignore"
 load_configuration() {
-    sed -e '/^#/d' -e "s/ip=[0-9.]*/ip=$service_address/" \
+    local resource_agent=ocf:replica:replica
+    if [ "$agent" = linbit ]; then resource_agent=ocf:linbit:drbd; fi
+    sed -e '/^#/d' -e "s/ocf:replica:replica/$resource_agent/" -e "s/ip=[0-9.]*/ip=$service_address/" \
         -e "s|primitive p_fs ocf:heartbeat:Filesystem|primitive p_fs ocf:replica:application|" \
         -e "s|params device=.*fstype=ext4|params directory=$work writer=$writer|" \
         -e 's/op monitor interval=20s timeout=40s/op monitor interval=3s timeout=40s/' \
         -e 's/role=Promoted interval=10s/role=Promoted interval=3s/' "$root/etc/pacemaker/replica.crm" >"$work/cluster.crm"
-    printf '%s\n' "property stonith-enabled=false no-quorum-policy=ignore dc-deadtime=4s" "$@" >>"$work/cluster.crm"
+    printf '%s\n' "property $properties dc-deadtime=4s" "$@" >>"$work/cluster.crm"
     crm_says alice configure load update "$work/cluster.crm"
     await 90 "one of them is promoted" somebody_is_promoted
     serves "$primary"

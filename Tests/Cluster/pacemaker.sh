@@ -7,6 +7,8 @@
 requires root netns nbd corosync pacemakerd crm crm_mon cibadmin
 
 nodes_on 64M
+# What linbit.sh has to do first.
+if declare -F before_the_cluster >/dev/null; then before_the_cluster; fi
 clusters_up
 load_configuration
 say "promoted on $primary, $SECONDS s after the start"
