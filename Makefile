@@ -56,7 +56,7 @@ check-machine: ## two whole virtual machines: file systems on /dev/drbd0, killed
 check-cluster: ## two nodes under Pacemaker and Heartbeat, in namespaces (root): SCENARIOS="stonith", ROUNDS=20 cuts their links more often
 	@scripts/dependencies cluster
 	@scripts/quietly "building (release)" scripts/build
-	@for scenario in $(or $(SCENARIOS),pacemaker fencing stonith heartbeat); do echo "--- $$scenario" && Tests/Cluster/$$scenario.sh || exit 1; done
+	@for scenario in $(or $(SCENARIOS),pacemaker linbit fencing stonith heartbeat); do echo "--- $$scenario" && Tests/Cluster/$$scenario.sh || exit 1; done
 
 bench: ## ratios against other ways to serve and mirror a disk, measured side by side
 	@scripts/dependencies bench
