@@ -155,7 +155,7 @@ SECONDS=0
 silent bob secondary r0
 
 say "ours, where the daemon has died: what nobody serves is stopped; what left a device is started again, so that its users can end"
-silent drbddisk r0 start
+silent alice primary r0
 mkdir "$work/programs"
 cat >"$work/programs/replctl" <<SCRIPT
 #!/bin/bash
@@ -164,16 +164,16 @@ cat >"$work/programs/replctl" <<SCRIPT
 exec '$bin/replctl' -c '$conf' "\$@"
 SCRIPT
 chmod 755 "$work/programs/replctl"
-drbddisk() { on alice env REPLICA_CONTROL="$work/programs/replctl" "$root/etc/heartbeat/drbddisk" "$@"; }
+ours() { on alice env REPLICA_CONTROL="$work/programs/replctl" "$root/etc/heartbeat/drbddisk" "$@"; }
 kill_node alice
-[ "$(status_of drbddisk r0 start)" = 1 ] || fail "it starts what nobody has brought up: $(said)"
-silent drbddisk r0 stop
-silent drbddisk stop
+[ "$(status_of ours r0 start)" = 1 ] || fail "it starts what nobody has brought up: $(said)"
+silent ours r0 stop
+silent ours stop
 [ "$(cstate alice)" = '' ] || fail "stop has started something"
-refused 1 'not defined' drbddisk r1 stop
+refused 1 'not defined' ours r1 stop
 if [ "$(id -u)" = 0 ]; then
     mknod "$work/left-behind" b 7 255
-    [ "$(status_of drbddisk r0 stop)" = 0 ] || fail "stop with a device: $(said)"
+    [ "$(status_of ours r0 stop)" = 0 ] || fail "stop with a device: $(said)"
     role_is alice Secondary || fail "the daemon is not back: alice is $(role alice)"
     rm "$work/left-behind"
 else
