@@ -181,6 +181,10 @@ struct Volume {
     var asksToCatchUp = false
     /// The handler that stands between the bitmap exchange and the resync. One of an earlier attempt has no say.
     var resyncHandler: HandlerID?
+    /// local-io-error runs: no new write, and the peer hears of the disk afterwards, since the node may be about to be reset.
+    var ioErrorHandler: HandlerID?
+    /// It has ended, and the peer is to be told.
+    var owesDiskNews = false
 
     // MARK: Online verify
     var verify: OnlineVerify?
@@ -197,6 +201,10 @@ struct Volume {
     }
 
     var hasDisk: Bool { state.disk.isUsable }
+    /// before-resync-target runs, or waits for its turn.
+    var isBeforeResyncTarget: Bool {
+        resyncHandler != nil && (state.connection == .wfSyncUUID || state.connection == .behind)
+    }
     /// The peer knows our state and has not told its own.
     var isInHandshake: Bool { sentHandshake && state.connection == .wfReportParams && !isLonely }
     var isSuspended: Bool { state.suspendedByUser || state.suspendedNoData || state.suspendedFencing }

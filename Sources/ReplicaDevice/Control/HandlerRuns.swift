@@ -24,6 +24,9 @@ struct HandlerRuns {
 }
 
 extension ResourceLoop {
+    /// What drbdadm ends with when a handler could not be run, took too long or was killed: nobody takes that for a success.
+    private static var brokenStatus: Int32 { 20 }
+
     /// Runs a command by `/bin/sh -c` in `/`, with the environment that DRBD's handlers expect; no handler configured
     /// counts as success.
     mutating func runHandler(_ id: HandlerID, _ name: HandlerName, _ volume: VolumeNumber?) {
@@ -35,7 +38,7 @@ extension ResourceLoop {
         logLine(.info, volume, "helper command: \(helper) \(call)")
         publishStatusForHandler()
         guard let process = spawnShell(handler.commandLine, environment(volume)) else {
-            later(.handlerFinished(id, status: nil))
+            later(.handlerFinished(id, status: Self.brokenStatus))
             return
         }
         let descriptor = clinux_child_descriptor(process)
@@ -67,11 +70,12 @@ extension ResourceLoop {
         var status: Int32 = 0
         let reaped = waitpid(run.process, &status, 0)
         close(run.descriptor)
-        let code = reaped == run.process ? clinux_exit_code(status) : -1
+        var code = reaped == run.process ? clinux_exit_code(status) : -1
+        if code < 0 { code = Self.brokenStatus }
         logLine(
             code == 0 ? .info : .warning, run.volume,
-            "helper command: \(helper) \(run.call) exit code \(status >> 8 & 0xFF) (0x\(String(status, radix: 16)))")
-        deliver(.handlerFinished(run.id, status: code < 0 ? nil : code))
+            "helper command: \(helper) \(run.call) exit code \(code) (0x\(String(code << 8, radix: 16)))")
+        deliver(.handlerFinished(run.id, status: code))
     }
 
     /// Ends what runs for too long; the end is then reported as any other.

@@ -226,6 +226,8 @@ extension Resource {
 
     mutating func reconnectDue() {
         guard link.configuration != nil, link.phase == .connecting else { return }
+        // What the last connection led to is not over, and the next would only keep the peer's applications waiting for it.
+        if isHandlerInLine { return timers.set(.reconnect, now + .seconds(1)) }
         for v in volumes.indices where volumes[v].state.connection == .unconnected {
             setState(v) { $0.connection = .wfConnection }
         }
@@ -246,6 +248,7 @@ extension Resource {
     }
 
     mutating func closeStreams() {
+        link.partsAfterHandlers = false
         if let socket = link.dataSocket { emit(.closeSocket(socket)) }
         if let socket = link.metaSocket { emit(.closeSocket(socket)) }
         link.dataSocket = nil

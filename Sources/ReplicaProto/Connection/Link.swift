@@ -25,6 +25,8 @@ struct Link {
     var instance: UInt32 = 0
     /// What cleanup leads to.
     var afterCleanup = ConnectionState.unconnected
+    /// Closing, but not before the handlers of the handshake have ended.
+    var partsAfterHandlers = false
     var cleanupsPending = 0
     /// Why the last connection or try ended, since the last `connect`.
     var lastDisconnect: DisconnectReason?

@@ -212,7 +212,11 @@ extension Resource {
             connectionFailed(.protocolError, because: reason)
             return nil
         case .disconnect:
-            refusePeer(reason)
+            if judgesHandshake(v), !volumes.contains(where: { $0.state.connection.isConnected }) {
+                partAfterHandlers(reason)
+            } else {
+                refusePeer(reason)
+            }
             return nil
         }
     }
@@ -223,10 +227,26 @@ extension Resource {
     /// as much time, unless it closes first.
     mutating func refusePeer(_ reason: DisconnectReason) {
         noteDisconnect(.disconnecting, reason)
+        partNow()
+    }
+
+    mutating func partNow() {
+        link.partsAfterHandlers = false
         link.phase = .closing
         link.afterCleanup = .standAlone
         timers.set(.handshake, now + .milliseconds(500))
         for v in volumes.indices { setState(v) { $0.connection = .disconnecting } }
+    }
+
+    /// The same, once the handlers of this handshake have ended (`startNextHandler`): what they do about a split brain, or to
+    /// this node, comes first. Nothing that the peer sends counts any more, and applications go on without it.
+    private mutating func partAfterHandlers(_ reason: DisconnectReason) {
+        noteDisconnect(.disconnecting, reason)
+        link.partsAfterHandlers = true
+        link.phase = .closing
+        link.afterCleanup = .standAlone
+        timers.cancel(.handshake)
+        for v in volumes.indices { retryLater(v) }
     }
 
     private mutating func correctIdentifiers(_ v: Int, _ corrected: GenerationIdentifiers) {

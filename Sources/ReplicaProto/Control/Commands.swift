@@ -1,6 +1,11 @@
 /// Administrative commands: each starts a procedure and is answered when that has ended.
 extension Resource {
     mutating func commandReceived(_ id: CommandID, _ command: ControlCommand) {
+        // Who wants the connection to end need not wait for the handlers either.
+        switch command {
+        case .disconnect, .down: if link.partsAfterHandlers { partNow() }
+        default: break
+        }
         if mustWait(command) {
             deferred.append(DeferredCommand(id: id, command: command, until: now + .seconds(20)))
             if !timers.isSet(.retry) { timers.set(.retry, now + .milliseconds(200)) }
@@ -18,12 +23,18 @@ extension Resource {
         case .primary, .secondary, .disconnect, .detach, .invalidate, .invalidateRemote, .down, .outdate, .attach,
             .connect, .newCurrentUUID, .verify:
             clusterChange != nil || !demotions.isEmpty || promotionsRunning > 0 || fencing != nil
-                || volumes.contains { $0.detachWaits != nil }
+                || volumes.contains { $0.detachWaits != nil } || waitsForIOErrorHandler(command)
                 || link.phase == .closing || (link.phase == .cleanup && link.afterCleanup == .standAlone)
         case .newMinor, .deleteMinor, .diskOptions, .netOptions, .resourceOptions, .pauseSync, .resumeSync, .suspendIO,
             .resumeIO, .resize, .waitConnect, .waitSync:
             false
         }
+    }
+
+    /// The peer has not heard yet that the disk is gone, and could not make sense of one that comes.
+    private func waitsForIOErrorHandler(_ command: ControlCommand) -> Bool {
+        guard case .attach(let number, _) = command, let v = index(of: number) else { return false }
+        return volumes[v].ioErrorHandler != nil
     }
 
     mutating func retryCommands() {
@@ -184,6 +195,7 @@ extension Resource {
         for waiter in waiters where waiter.volume == v { answer(waiter.command, CommandAnswer(code: 127)) }
         waiters.removeAll { $0.volume == v }
         handlers.runs.removeAll { $0.volume == v }
+        handlers.waiting.removeAll { $0.volume == v }
         volumes.remove(at: v)
         renumber(from: v, by: -1)
         emit(.setExport(number, ExportState(sectors: 0, isPrimary: false, logicalBlockSize: 512)))
@@ -196,6 +208,9 @@ extension Resource {
         for index in waiters.indices where waiters[index].volume >= position { waiters[index].volume += step }
         for index in handlers.runs.indices {
             if let v = handlers.runs[index].volume, v >= position { handlers.runs[index].volume = v + step }
+        }
+        for index in handlers.waiting.indices {
+            if let v = handlers.waiting[index].volume, v >= position { handlers.waiting[index].volume = v + step }
         }
         if let v = fencing?.promotion?.volume, v >= position { fencing?.promotion?.volume = v + step }
     }

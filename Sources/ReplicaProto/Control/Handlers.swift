@@ -9,7 +9,24 @@ struct HandlerTable {
     }
 
     var runs: [Run] = []
+    /// Their turn comes when another of their volume has ended, in order.
+    var waiting: [Run] = []
     var nextID: UInt32 = 1
+}
+
+extension HandlerName {
+    /// Run while both nodes find out who copies from whom; what follows from that waits until it has ended.
+    fileprivate var judgesHandshake: Bool {
+        switch self {
+        case .initialSplitBrain, .splitBrain, .priLost, .priLostAfterSB: true
+        case .priOnInconDegr, .localIOError, .fencePeer, .unfencePeer, .beforeResyncTarget, .afterResyncTarget,
+            .beforeResyncSource, .outOfSync:
+            false
+        }
+    }
+    fileprivate var guardsResync: Bool { self == .beforeResyncSource || self == .beforeResyncTarget }
+    /// One at a time for a volume, also those of an earlier connection.
+    fileprivate var isInLine: Bool { judgesHandshake || guardsResync }
 }
 
 /// A fence-peer call and what it is for.
@@ -19,14 +36,50 @@ struct Fencing {
 }
 
 extension Resource {
+    /// The next handler's identity, for what has to know it before it runs.
+    mutating func announceHandler() -> HandlerID {
+        defer { handlers.nextID &+= 1 }
+        return HandlerID(handlers.nextID)
+    }
+
     @discardableResult
-    mutating func runHandler(_ name: HandlerName, _ v: Int?) -> HandlerID {
-        let id = HandlerID(handlers.nextID)
-        handlers.nextID &+= 1
-        handlers.runs.append(HandlerTable.Run(id: id, name: name, volume: v, connection: link.instance))
-        emit(.publishStatus)
-        emit(.runHandler(id, name, v.map { volumes[$0].number }))
+    mutating func runHandler(_ name: HandlerName, _ v: Int?, as announced: HandlerID? = nil) -> HandlerID {
+        let id = announced ?? announceHandler()
+        let run = HandlerTable.Run(id: id, name: name, volume: v, connection: link.instance)
+        if name.isInLine, handlers.runs.contains(where: { $0.volume == v && $0.name.isInLine }) {
+            handlers.waiting.removeAll { $0.volume == v && $0.name == name }
+            handlers.waiting.append(run)
+        } else {
+            start(run)
+        }
         return id
+    }
+
+    private mutating func start(_ run: HandlerTable.Run) {
+        handlers.runs.append(run)
+        emit(.publishStatus)
+        emit(.runHandler(run.id, run.name, run.volume.map { volumes[$0].number }))
+    }
+
+    /// Whether the handlers of a volume's handshake have not all ended.
+    func judgesHandshake(_ v: Int?) -> Bool {
+        handlers.runs.contains { $0.volume == v && $0.name.judgesHandshake }
+            || handlers.waiting.contains { $0.volume == v && $0.name.judgesHandshake }
+    }
+
+    /// Whether a handler of an earlier handshake has not ended.
+    var isHandlerInLine: Bool { handlers.runs.contains { $0.name.isInLine } }
+
+    private mutating func startNextHandler(_ v: Int) {
+        while !handlers.runs.contains(where: { $0.volume == v && $0.name.isInLine }),
+            let position = handlers.waiting.firstIndex(where: { $0.volume == v })
+        {
+            let run = handlers.waiting.remove(at: position)
+            // Its resync was given up meanwhile.
+            if run.name.guardsResync, volumes[v].resyncHandler != run.id { continue }
+            start(run)
+        }
+        if link.partsAfterHandlers, !volumes.indices.contains(where: { judgesHandshake($0) }) { partNow() }
     }
 
     mutating func handlerFinished(_ id: HandlerID, _ status: Int32?) {
@@ -36,8 +89,10 @@ extension Resource {
         case (.beforeResyncSource, let v?) where volumes[v].resyncHandler == id: sourceHandlerDone(v, status)
         case (.beforeResyncTarget, let v?) where volumes[v].resyncHandler == id: targetHandlerDone(v, status)
         case (.fencePeer, _): fencingDone(status)
+        case (.localIOError, let v?) where volumes[v].ioErrorHandler == id: localIOErrorTold(v)
         default: break
         }
+        if let v = run.volume, run.name.isInLine { startNextHandler(v) }
     }
 
     // MARK: fence-peer (`control.md` 4.3)
@@ -59,6 +114,14 @@ extension Resource {
         guard volumes[v].diskOptions.fencing != .dontCare else { return answer(id, code(verdict)) }
         fencing = Fencing(promotion: (id, v, verdict))
         runHandler(.fencePeer, nil)
+    }
+
+    /// A resync to the peer has ended; the fence concerns the resource, so it stays until the last volume is good.
+    mutating func unfenceIfAllUpToDate(_ v: Int) {
+        guard volumes[v].diskOptions.fencing != .dontCare,
+            volumes.allSatisfy({ $0.state.disk == .upToDate && $0.state.peerDisk == .upToDate })
+        else { return }
+        runHandler(.unfencePeer, nil)
     }
 
     private mutating func fencingDone(_ status: Int32?) {

@@ -313,10 +313,7 @@ extension Resource {
         switch volumes[v].diskOptions.onIOError {
         case .passOn:
             if volumes[v].state.role == .secondary { passOnError(v) }
-        case .callLocalIOError:
-            runHandler(.localIOError, v)
-            failDisk(v, isMetadata: false)
-        case .detach:
+        case .callLocalIOError, .detach:
             failDisk(v, isMetadata: false)
         }
     }
@@ -344,16 +341,29 @@ extension Resource {
     }
 
     mutating func failDisk(_ v: Int, isMetadata: Bool) {
-        if isMetadata {
-            volumes[v].metadataBroken = true
-            if volumes[v].diskOptions.onIOError == .callLocalIOError { runHandler(.localIOError, v) }
-        }
+        if isMetadata { volumes[v].metadataBroken = true }
         switch volumes[v].state.disk {
         case .diskless, .failed, .attaching, .unknown: return
         case .negotiating, .inconsistent, .outdated, .consistent, .upToDate: break
         }
         log(.error, v, "Local IO failed. Detaching...")
+        loseDisk(v)
+    }
+
+    /// The disk has failed by itself. What the handler finds is a disk that is Failed, and a peer that believes in it: if it resets
+    /// the node, that looks like any crash (`control.md` 4.1).
+    mutating func loseDisk(_ v: Int) {
+        let calls = volumes[v].diskOptions.onIOError == .callLocalIOError && volumes[v].ioErrorHandler == nil
+        if calls { volumes[v].ioErrorHandler = announceHandler() }
         setState(v) { $0.disk = .failed }
+        if calls { runHandler(.localIOError, v, as: volumes[v].ioErrorHandler) }
+    }
+
+    mutating func localIOErrorTold(_ v: Int) {
+        volumes[v].ioErrorHandler = nil
+        if volumes[v].owesDiskNews, volumes[v].state.connection.isConnected { sendState(v) }
+        volumes[v].owesDiskNews = false
+        retryLater(v)
     }
 
     /// Called whenever local I/O ends: a failed disk is closed when the last has.

@@ -22,7 +22,7 @@ extension Resource {
         volumes[v].isAbandoned = true
         volumes[v].metadataBroken = true
         emit(.abandonDisk(volumes[v].number))
-        if disk != .attaching, disk != .failed { setState(v) { $0.disk = .failed } }
+        if disk != .attaching, disk != .failed { loseDisk(v) }
         // What was answered to the peer, and is in no acknowledged epoch, may never get there.
         receivedWritesAreInDoubt()
     }

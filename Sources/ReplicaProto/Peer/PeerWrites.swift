@@ -137,6 +137,8 @@ extension Resource {
     func mayStart(_ p: Int32) -> Bool {
         let request = peerRequests[p]
         if isHeldByOrdering(p) { return false }
+        // What before-resync-target takes a snapshot of is the data as it was.
+        if request.isApplicationWrite, volumes[request.volume].isBeforeResyncTarget { return false }
         var earlier = request.previous
         while earlier >= 0 {
             let other = peerRequests[earlier]

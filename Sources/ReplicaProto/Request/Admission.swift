@@ -94,14 +94,15 @@ extension Resource {
     func mayStartIO(_ v: Int, _ kind: Request.Kind) -> Bool {
         if volumes[v].isSuspended { return false }
         if kind == .read || kind == .flush { return true }
-        if isDetaching(v) { return false }
+        if isDetaching(v) || volumes[v].ioErrorHandler != nil { return false }
         // Our disk is on its way in: a write that only the peer gets now would be in nobody's bitmap, because the peer
         // believes that a disk is here already.
         if volumes[v].state.disk == .negotiating { return false }
         switch volumes[v].state.connection {
         case .wfBitMapT, .wfSyncUUID, .startingSyncT, .startingSyncS: return false
         case .wfBitMapS: return link.version >= 96
-        case .wfReportParams: return volumes[v].isLonely
+        // A handshake that has failed leads to no resync.
+        case .wfReportParams: return volumes[v].isLonely || link.partsAfterHandlers
         default: return true
         }
     }

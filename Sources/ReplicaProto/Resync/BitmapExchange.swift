@@ -263,8 +263,8 @@ extension Resource {
         case .connected where volumes[v].resyncsGrowth: break
         default: return
         }
-        if let status, status != 0, status != 3 {
-            log(.error, v, "before-resync-source handler returned \(status), dropping connection.")
+        guard status == 0 || status == 3 else {
+            log(.error, v, "before-resync-source handler returned \(status.map(String.init) ?? "nothing"), dropping connection.")
             return connectionFailed(.disconnecting, because: .handlerRefused)
         }
         setState(v) {
@@ -403,7 +403,7 @@ extension Resource {
             $0.peerDisk = succeeded ? .upToDate : .inconsistent
         }
         enqueue(v, .superblock, .changedPages)
-        if volumes[v].diskOptions.fencing != .dontCare { runHandler(.unfencePeer, v) }
+        unfenceIfAllUpToDate(v)
     }
 
     func averageRate(_ resync: Resync) -> UInt64 {

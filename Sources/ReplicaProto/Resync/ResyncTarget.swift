@@ -28,8 +28,8 @@ extension Resource {
         guard let identifier = volumes[v].pendingSyncUUID else { return }
         volumes[v].pendingSyncUUID = nil
         guard volumes[v].state.connection == .wfSyncUUID || volumes[v].state.connection == .behind else { return }
-        if let status, status != 0 {
-            log(.error, v, "before-resync-target handler returned \(status), dropping connection.")
+        guard status == 0 else {
+            log(.error, v, "before-resync-target handler returned \(status.map(String.init) ?? "nothing"), dropping connection.")
             return connectionFailed(.disconnecting, because: .handlerRefused)
         }
         volumes[v].identifiers.current = identifier
@@ -39,6 +39,7 @@ extension Resource {
         if volumes[v].state.role == .primary, let peer = volumes[v].peerIdentifiers {
             volumes[v].exposedIdentifier = peer.current
         }
+        retryLater(v)
         setState(v) {
             $0.connection = .syncTarget
             $0.disk = .inconsistent

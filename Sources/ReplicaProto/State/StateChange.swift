@@ -253,11 +253,12 @@ extension Resource {
         let diskWentBad =
             (new.disk == .failed || new.disk == .diskless) && old.disk != new.disk && old.disk != .attaching
             && new.connection.isConnected
+        if diskWentBad, volumes[v].ioErrorHandler != nil { volumes[v].owesDiskNews = true }
         let passedOn =
             (old.disk == .upToDate || old.disk == .outdated) && new.disk == .inconsistent && new.connection == .connected
         // It may have come to a stop sector that the peer knows nothing of.
         let verified = old.connection == .verifyS && new.connection == .connected && canStopVerify
-        if verified || leftHandshake || pauseChanged || diskWentBad || passedOn
+        if verified || leftHandshake || pauseChanged || diskWentBad && !volumes[v].owesDiskNews || passedOn
             || (new.connection == .ahead && old.connection != .ahead)
         {
             sendState(v)
