@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What scripts and monitors read: control.md items 31, 39 and 46 with real daemons, and the forms of status.
+# What scripts read (monitors: monitors.sh): control.md items 31 and 46 with real daemons, and the forms of status.
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 requires qemu-io "$python"
@@ -59,48 +59,6 @@ seen=$(bash -c '
 on alice "$tools/drbdsetup" sh-status r0 | grep -q '^_sh_status_process$' || fail "drbdsetup sh-status"
 on alice "$tools/drbdadm" --version | bash -c 'eval "$(cat)"; [ $((DRBD_KERNEL_VERSION_CODE)) -ge $((0x080400)) ] && [ $((DRBD_KERNEL_VERSION_CODE)) -lt $((0x090000)) ]' ||
     fail "version: $(on alice "$tools/drbdadm" --version)"
-
-item 39 "check_drbd and node_exporter parse the status file; collectd would"
-plugin=/usr/lib/nagios/plugins/check_drbd
-if [ -x $plugin ]; then
-    check() { $plugin -p "$proc" -d All; }
-    equal 'DRBD OK: Device 0 Connected UpToDate' check
-    silent bob down r0
-    await 10 "alice is alone" connection_is alice WFConnection
-    [ "$(status_of check)" != 0 ] || fail "check_drbd is content with WFConnection: $(said)"
-    silent qemu-io -f raw -c "write -q -P 1 0 1M" "$(uri alice)"
-    await 10 "blocks out of sync are seen" bash -c "$plugin -p $proc -d All | grep -q 'Out of sync on device 0: 1024 sectors'"
-    bob up r0
-    settled
-else
-    say "no check_drbd here (package monitoring-plugins-contrib)"
-fi
-if command -v prometheus-node-exporter >/dev/null; then
-    exporter_port=$((port + 3))
-    background exporter prometheus-node-exporter --collector.disable-defaults --collector.drbd \
-        --path.procfs="$work/alice/run/proc" --web.listen-address="127.0.0.1:$exporter_port"
-    fetch() { "$python" -c 'import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())' "http://127.0.0.1:$exporter_port/metrics"; }
-    await 10 "node_exporter answers" fetch
-    fetch >"$work/metrics.out"
-    for line in 'node_drbd_connected{device="drbd0"} 1' 'node_drbd_node_role_is_primary{device="drbd0",node="local"} 1' \
-        'node_drbd_disk_state_is_up_to_date{device="drbd0",node="remote"} 1' 'node_drbd_out_of_sync_bytes{device="drbd0"} 0'; do
-        grep -q -x -F "$line" "$work/metrics.out" || fail "node_exporter does not say '$line': $(grep drbd "$work/metrics.out")"
-    done
-else
-    say "no node_exporter here (package prometheus-node-exporter)"
-fi
-# collectd's parser, in short: thirteen words on the counter line, in order, every line short.
-"$python" - "$proc" <<'PYTHON' || fail "not what collectd reads"
-import sys
-
-lines = open(sys.argv[1]).read().split("\n")
-assert lines.pop() == ""
-assert all(len(line) < 250 and line == line.rstrip() for line in lines), lines
-names = [word.split(":")[0] for word in lines[3].split()]
-assert names == "ns nr dw dr al bm lo pe ua ap ep wo oos".split(), names
-words = lines[2].split()
-assert words[0] == "0:" and words[1].startswith("cs:") and words[2].startswith("ro:") and words[3].startswith("ds:"), words
-PYTHON
 
 say "programs that know /proc/drbd alone, with our library loaded into them"
 if [ ! -e /proc/drbd ]; then

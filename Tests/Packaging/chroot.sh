@@ -77,6 +77,11 @@ in_root ldd /usr/lib/replica/libreplica-proc.so >"$work/ldd.out"
 [ "$(in_root /etc/ha.d/resource.d/replicadisk r0 status)" = 'running (Primary)' ] || fail "Heartbeat's script"
 in_root /usr/share/replica/init/replica status | grep -q '^0:r0 ' || fail "the init script"
 [ -x "$root/usr/lib/ocf/resource.d/replica/replica" ] || fail "no resource agent"
+for example in replica.crm collectd.conf replica-node-exporter.service multipath.conf; do
+    [ -s "$root/usr/share/doc/replica/examples/$example" ] || fail "no example $example"
+done
+grep -q '^Environment=LD_PRELOAD=/usr/lib/replica/libreplica-proc.so$' "$root/usr/share/doc/replica/examples/collectd.conf" ||
+    fail "collectd would not find the library"
 
 say "DRBD's names"
 in_root dpkg -i /packages/"$(cd "$packages" && echo replica-drbd-names_*.deb)" >"$work/names.out" 2>&1

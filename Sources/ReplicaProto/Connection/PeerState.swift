@@ -230,6 +230,7 @@ extension Resource {
         partNow()
     }
 
+    /// The same, for a reason that is noted already.
     mutating func partNow() {
         link.partsAfterHandlers = false
         link.phase = .closing
