@@ -297,6 +297,7 @@ package struct ResourceLoop: ~Copyable {
             recorder.note(effect)
             carryOut(effect)
         }
+        if control.hasNews { tellWatchers() }
         counters.effects &+= UInt64(batch.count)
         batch.removeAll()
         swap(&batch, &effects)
@@ -366,7 +367,9 @@ package struct ResourceLoop: ~Copyable {
         case .answerCommand(let command, let answer): answerCommand(command, answer)
         case .runHandler(let id, let name, let volume): runHandler(id, name, volume)
         case .log(let level, let volume, let text): logLine(level, volume, text)
-        case .publishStatus: status.isWanted = true
+        case .publishStatus:
+            status.isWanted = true
+            control.hasNews = true
         }
     }
 

@@ -166,8 +166,8 @@ enum CommandTable {
 
         CommandSpec(name: "syncer", scope: .volumes, checksAddress: true, group: .ours),
         CommandSpec(
-            name: "events2", scope: .optionalResources, group: .ours,
-            options: [OptionShape("now", .flag, .must), OptionShape("statistics", .flag, .must)]),
+            name: "events2", scope: .optionalResources, time: .endless, group: .ours,
+            options: ["now", "statistics", "timestamps"].map { OptionShape($0, .flag, .must) }),
         CommandSpec(
             name: "show", scope: .optionalResources, group: .ours,
             options: [OptionShape("show-defaults", .flag, .must)]),

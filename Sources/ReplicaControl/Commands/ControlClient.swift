@@ -94,6 +94,9 @@ package final class ControlClient {
     /// Whether so many bytes of such a stream are there already.
     func hasReceived(_ count: Int) -> Bool { received.count - consumed >= count }
 
+    /// Takes what has arrived; false at the end of the stream. Waits if nothing has.
+    func takeArrived() throws(ControlClientError) -> Bool { try receiveMore(timeoutSeconds: 0) }
+
     /// Whether a whole answer has been received and not been taken.
     var hasAnswer: Bool {
         guard let end = received.firstIndex(of: 10) else { return false }

@@ -166,15 +166,19 @@ package struct SetupTool {
                 StatusText.status($0, verbose: flags.verbose, statistics: flags.statistics)
             }
         case "events2":
-            guard words.contains("--now") else {
-                throw UsageError(lines: ["\(program): events2 needs --now here"], exitCode: 20)
+            let name = words.first { !$0.hasPrefix("-") } ?? "all"
+            if let unknown = words.first(where: {
+                $0.hasPrefix("-") && !["--now", "--statistics", "--timestamps"].contains($0)
+            }) {
+                throw UsageError(
+                    lines: ["events2: unrecognized option '\(unknown)'"], exitCode: 20, showsUsage: true,
+                    command: "events2")
             }
-            let resources = try selectedOrNone(words)
-            for resource in resources {
-                console.writeOutput(StatusText.events(resource, statistics: words.contains("--statistics")))
-            }
-            console.print("exists -")
-            return 0
+            return EventsCommand(
+                environment: environment, resources: name == "all" ? nil : [try nameOfResource(name)],
+                statistics: words.contains("--statistics"), timestamps: words.contains("--timestamps"),
+                follows: !words.contains("--now")
+            ).run()
         default: return nil
         }
     }
@@ -204,11 +208,10 @@ package struct SetupTool {
         throw UsageError(lines: ["\(name): No such resource"], exitCode: 10)
     }
 
-    private mutating func selectedOrNone(_ words: [String]) throws(UsageError) -> [ResourceStatus] {
-        do { return try selected(words) } catch {
-            if error.exitCode == 10 { return [] }
-            throw error
-        }
+    /// The resource that is named, or that has the minor which is named.
+    private mutating func nameOfResource(_ name: String) throws(UsageError) -> String {
+        guard let minor = SetupTool.minor(name) else { return name }
+        return running.volume(minor: minor)?.resource.resource ?? name
     }
 
     private mutating func listing(

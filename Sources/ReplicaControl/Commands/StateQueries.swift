@@ -17,13 +17,11 @@ extension AdminTool {
         case "status": return status(targets)
         case "sh-status": return shellStatus(targets)
         case "events2":
-            for target in targets {
-                if let status = running.status(of: target.resource.name) {
-                    console.writeOutput(StatusText.events(status, statistics: invocation.has("statistics")))
-                }
-            }
-            console.print("exists -")
-            return 0
+            return EventsCommand(
+                environment: environment, resources: invocation.names.isEmpty ? nil : targets.map(\.resource.name),
+                statistics: invocation.has("statistics"), timestamps: invocation.has("timestamps"),
+                follows: !invocation.has("now")
+            ).run()
         case "show":
             for target in targets {
                 if let status = running.status(of: target.resource.name) {

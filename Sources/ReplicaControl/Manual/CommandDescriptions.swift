@@ -96,7 +96,10 @@ enum CommandDescriptions {
         ("check-resize", "Finds the metadata of a disk that grew while the resource was down, and moves it to the end."),
 
         ("syncer", "As `disk-options` and `net-options`; the name that 8.3 had for them."),
-        ("events2", "Prints what changes, as drbdsetup does."),
+        (
+            "events2",
+            "Prints what exists, then each change of it and each handler, as `drbdsetup events2` does. Without a name: every resource of this node, also those that come later."
+        ),
         ("show", "Prints the options that are in force."),
         ("proc", "Prints the status text."),
         ("service-status", "Prints the table of DRBD's init script: a line for each device, with what is mounted."),
@@ -147,6 +150,7 @@ enum CommandDescriptions {
         ("resize", "assume-clean", "Does not copy the new space: nothing is in it."),
         (nil, "clear-bitmap", "Both disks count as equal from now on."),
         (nil, "now", "Prints what is, and ends."),
+        (nil, "timestamps", "The time in front of each line."),
         (nil, "show-defaults", "Options that have their defaults, too."),
         (nil, "pcap", "Writes a capture that Wireshark reads, into this file."),
         (nil, "count", "Ends after that many packets."),

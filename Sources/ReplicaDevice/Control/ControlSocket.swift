@@ -16,6 +16,7 @@ import ReplicaProto
 /// | `hand-over-record` | what would be handed over now: the text form of `HandOver` |
 /// | `hand-over [--force] PROGRAM` | that program takes over this process; answered only if it does not |
 /// | `hand-over-result` | how the last one went: `SECONDS VERSION-BEFORE`, or why it did not |
+/// | `watch`       | `status-raw` now and after each change of state, and a line as `events2` has it when a handler begins or ends |
 /// | `trace`       | from now on `TraceRecord`s, until the client goes; `trace payload` with payloads |
 ///
 /// A line that cannot be read is answered with code 162 (Invalid configuration request) and what is wrong with it.
@@ -39,6 +40,7 @@ struct ControlTable: ~Copyable {
         /// It is one that may take for ever.
         var isWaiting = false
         var output = SendQueue(byteCapacity: 4096, segmentCapacity: 64)
+        var watch = Watch.off
         /// Sees the packets of the peer connection.
         var trace = Tracing.Mode.off
         var lostPackets: UInt32 = 0
@@ -55,6 +57,9 @@ struct ControlTable: ~Copyable {
     var stopCommand: CommandID?
     /// `down` commands whose success ends the process.
     var downCommands: [CommandID] = []
+    var watchers = 0
+    /// The state has changed in the step that is being carried out.
+    var hasNews = false
 
     init() {
         list = .allocate(capacity: Self.connections)
@@ -99,6 +104,7 @@ extension ResourceLoop {
                 connection.pointee.line.removeAll()
                 connection.pointee.command = 0
                 connection.pointee.hasEnded = false
+                connection.pointee.watch = .off
                 armControlReceive(index)
             } else {
                 close(result)
@@ -139,6 +145,7 @@ extension ResourceLoop {
             }
         } else {
             connection.pointee.hasEnded = true
+            stopWatching(index)
             stopTracing(index)
             if connection.pointee.command != 0, connection.pointee.isWaiting {
                 // It might wait for ever for an answer that nobody reads.
@@ -169,6 +176,7 @@ extension ResourceLoop {
         case "proc": answerControl(index, CommandAnswer(code: 0, text: ownStatusText()))
         case "counters": answerControl(index, CommandAnswer(code: 0, text: counters.text(enters: ring.enters)))
         case "settings": answerControl(index, readSettingsAgain())
+        case "watch": startWatching(index)
         case "trace", "trace payload":
             answerControl(index, .success)
             if control.list[index].trace == .off { startTracing(index, line == "trace" ? .heads : .all) }
@@ -268,12 +276,14 @@ extension ResourceLoop {
         }
         if id == control.stopCommand {
             if answer.code >= 0 && answer.code < 100 {
+                tellWatchersOfEnd()
                 endsAt = now.nanoseconds &+ 1_000_000_000
             } else {
                 let text = CommandErrorText.text(answer.code) ?? ""
                 stopBadly("can not go down (\(answer.code) \(text)\(answer.text.isEmpty ? "" : ": ")\(answer.text))")
             }
         } else if isDown, answer.code >= 0, answer.code < 100 {
+            tellWatchersOfEnd()
             endsAt = now.nanoseconds &+ 1_000_000_000
         }
     }
@@ -315,6 +325,7 @@ extension ResourceLoop {
         } else {
             var rest = Int(max(result, 0))
             while case .piece = connection.pointee.output.advance(&rest).left {}
+            tellWhatWasMissed(index)
             takeLines(index)
         }
         endControlIfDone(index)
@@ -325,6 +336,7 @@ extension ResourceLoop {
     private mutating func closeControl(_ index: Int) {
         guard control.list[index].phase == .open else { return }
         control.list[index].phase = .closing
+        stopWatching(index)
         stopTracing(index)
         shutdown(control.list[index].descriptor, Int32(SHUT_RDWR))
     }

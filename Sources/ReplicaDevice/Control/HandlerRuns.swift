@@ -7,6 +7,7 @@ import ReplicaProto
 struct HandlerRuns {
     struct Run {
         var id: HandlerID
+        var name: HandlerName
         /// Handler and object, as log analysers know them: `fence-peer r0`, `split-brain minor-0`.
         var call: String
         var volume: VolumeNumber?
@@ -37,7 +38,9 @@ extension ResourceLoop {
         let call = "\(name.rawValue) \(volume.map { "minor-\(minor(of: $0))" } ?? settings.resource)"
         logLine(.info, volume, "helper command: \(helper) \(call)")
         publishStatusForHandler()
+        tellWatchers(handler: name, volume)
         guard let process = spawnShell(handler.commandLine, environment(volume)) else {
+            tellWatchers(handler: name, volume, exitCode: Self.brokenStatus)
             later(.handlerFinished(id, status: Self.brokenStatus))
             return
         }
@@ -47,7 +50,7 @@ extension ResourceLoop {
         handlers.nextGeneration &+= 1
         handlers.runs.append(
             HandlerRuns.Run(
-                id: id, call: call, volume: volume, process: process, descriptor: descriptor, limitSeconds: limit,
+                id: id, name: name, call: call, volume: volume, process: process, descriptor: descriptor, limitSeconds: limit,
                 deadline: limit == 0 ? .max : now.nanoseconds &+ UInt64(limit) &* 1_000_000_000, generation: generation))
         let token = SubmissionToken(.handler, index: 0, generation: generation)
         let entry = ring.entry(token)
@@ -75,6 +78,7 @@ extension ResourceLoop {
         logLine(
             code == 0 ? .info : .warning, run.volume,
             "helper command: \(helper) \(run.call) exit code \(code) (0x\(String(code << 8, radix: 16)))")
+        tellWatchers(handler: run.name, run.volume, exitCode: code)
         deliver(.handlerFinished(run.id, status: code))
     }
 

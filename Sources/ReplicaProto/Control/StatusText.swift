@@ -1,5 +1,5 @@
-/// The texts of `role`, `cstate`, `dstate`, `status`, `events2 --now`, `sh-status` and `show`
-/// (`control.md` 2.8 and 2.9), made from a resource's status.
+/// The texts of `role`, `cstate`, `dstate`, `status`, `sh-status` and `show` (`control.md` 2.8 and 2.9), made from a
+/// resource's status; `events2` takes its words from here (`EventLines`).
 package enum StatusText {
     package static func role(_ volume: VolumeStatus) -> String {
         let state = volume.state
@@ -69,41 +69,6 @@ package enum StatusText {
         }
     }
 
-    // MARK: events2
-
-    /// The lines of `events2 --now` for one resource, without the closing `exists -`.
-    package static func events(_ resource: ResourceStatus, statistics: Bool = false) -> String {
-        let volumes = resource.volumes
-        let name = "name:\(resource.resource)"
-        var text = "exists resource \(name) role:\(role(of: volumes).name) suspended:\(suspendReasons(volumes))"
-        if statistics { text += " write-ordering:\(writeOrdering(volumes))" }
-        text += "\n"
-        let connection = connectionState(volumes)
-        let peer = connection == nil ? "peer-node-id:0" : "peer-node-id:0 conn-name:peer"
-        text += "exists connection \(name) \(peer) connection:\(connectionName(connection ?? .standAlone))"
-        text += " role:\(peerRole(of: volumes).name)"
-        if statistics {
-            let isCongested = volumes.contains { $0.congestion == "n" || $0.congestion == "a" }
-            text += " congested:\(isCongested ? "yes" : "no")"
-        }
-        text += "\n"
-        for volume in volumes {
-            text += "exists device \(name) volume:\(volume.volume.value) minor:\(volume.minor)"
-            text += " disk:\(volume.state.disk.name)"
-            if statistics { text += " " + deviceStatistics(volume).joined(separator: " ") + " blocked:\(blocked(volume))" }
-            text += "\n"
-        }
-        for volume in volumes {
-            text += "exists peer-device \(name) \(peer) volume:\(volume.volume.value)"
-            text += " replication:\(replicationName(volume.state.connection))"
-            text += " peer-disk:\(volume.state.peerDisk.name)"
-            text += " resync-suspended:\(pauseReasons(volume.state))"
-            if statistics { text += " " + peerStatistics(volume).joined(separator: " ") }
-            text += "\n"
-        }
-        return text
-    }
-
     // MARK: sh-status
 
     /// The assignments of `drbdsetup sh-status MINOR`, with the call and the two empty lines behind it.
@@ -154,25 +119,26 @@ package enum StatusText {
         volumes.contains { $0.state.role == .primary } ? .primary : .secondary
     }
 
-    private static func peerRole(of volumes: [VolumeStatus]) -> Role {
+    static func peerRole(of volumes: [VolumeStatus]) -> Role {
         if volumes.contains(where: { $0.state.peerRole == .primary }) { return .primary }
         return volumes.contains { $0.state.peerRole == .secondary } ? .secondary : .unknown
     }
 
     /// The connection's own state; nil where there is no network configuration.
-    private static func connectionState(_ volumes: [VolumeStatus]) -> ConnectionState? {
+    static func connectionState(_ volumes: [VolumeStatus]) -> ConnectionState? {
         guard let volume = volumes.first(where: { $0.replicationProtocol != nil || $0.connection != nil }) else {
             return nil
         }
         return volume.state.connection == .standAlone ? nil : volume.state.connection
     }
 
+    /// Whether 8.4.6 and later call it Connected: also before the states have been exchanged.
     private static func isConnected(_ state: ConnectionState) -> Bool {
         switch state {
         case .standAlone, .disconnecting, .unconnected, .timeout, .brokenPipe, .networkFailure, .protocolError,
-            .tearDown, .wfConnection, .wfReportParams:
+            .tearDown, .wfConnection:
             false
-        case .connected, .startingSyncS, .startingSyncT, .wfBitMapS, .wfBitMapT, .wfSyncUUID, .syncSource, .syncTarget,
+        case .wfReportParams, .connected, .startingSyncS, .startingSyncT, .wfBitMapS, .wfBitMapT, .wfSyncUUID, .syncSource, .syncTarget,
             .verifyS, .verifyT, .pausedSyncS, .pausedSyncT, .ahead, .behind:
             true
         }
@@ -188,17 +154,17 @@ package enum StatusText {
         }
     }
 
-    private static func connectionName(_ state: ConnectionState) -> String {
+    static func connectionName(_ state: ConnectionState) -> String {
         if isConnected(state) { return "Connected" }
         return state == .wfConnection ? "Connecting" : state.name
     }
 
-    private static func replicationName(_ state: ConnectionState) -> String {
-        if !isConnected(state) { return "Off" }
+    static func replicationName(_ state: ConnectionState) -> String {
+        if !isConnected(state) || state == .wfReportParams { return "Off" }
         return state == .connected ? "Established" : state.name
     }
 
-    private static func suspendReasons(_ volumes: [VolumeStatus]) -> String {
+    static func suspendReasons(_ volumes: [VolumeStatus]) -> String {
         list([
             (volumes.contains { $0.state.suspendedByUser }, "user"),
             (volumes.contains { $0.state.suspendedNoData }, "no-data"),
@@ -206,7 +172,7 @@ package enum StatusText {
         ])
     }
 
-    private static func pauseReasons(_ state: VolumeState) -> String {
+    static func pauseReasons(_ state: VolumeState) -> String {
         list([(state.pausedByUser, "user"), (state.pausedByPeer, "peer"), (state.pausedByDependency, "dependency")])
     }
 
@@ -215,13 +181,13 @@ package enum StatusText {
         return names.isEmpty ? "no" : names.joined(separator: ",")
     }
 
-    private static func blocked(_ volume: VolumeStatus) -> String {
+    static func blocked(_ volume: VolumeStatus) -> String {
         let isLower = volume.congestion == "b" || volume.congestion == "a"
         let isUpper = volume.state.isSuspended || volume.congestion == "d"
         return list([(isUpper, "upper"), (isLower, "lower")])
     }
 
-    private static func writeOrdering(_ volumes: [VolumeStatus]) -> String {
+    static func writeOrdering(_ volumes: [VolumeStatus]) -> String {
         switch volumes.first?.writeOrdering ?? "f" {
         case "b": "barrier"
         case "d": "drain"
@@ -242,16 +208,19 @@ package enum StatusText {
     }
 
     private static func deviceStatistics(_ volume: VolumeStatus) -> [String] {
+        deviceNumbers(volume) + ["al-suspended:\(volume.activityLogSuspended ? "yes" : "no")"]
+    }
+
+    static func deviceNumbers(_ volume: VolumeStatus) -> [String] {
         let counters = volume.counters
         return [
             "size:\(volume.sectors / 2)", "read:\(counters.diskRead / 2)", "written:\(counters.diskWritten / 2)",
             "al-writes:\(counters.activityLogWrites)", "bm-writes:\(counters.bitmapWrites)",
             "upper-pending:\(counters.applicationPending)", "lower-pending:\(counters.localPending)",
-            "al-suspended:\(volume.activityLogSuspended ? "yes" : "no")",
         ]
     }
 
-    private static func peerStatistics(_ volume: VolumeStatus) -> [String] {
+    static func peerStatistics(_ volume: VolumeStatus) -> [String] {
         let counters = volume.counters
         return [
             "received:\(counters.networkReceived / 2)", "sent:\(counters.networkSent / 2)",

@@ -59,7 +59,7 @@ struct StatusTextTests {
 
     @Test(arguments: StatusMoment.all)
     func events(_ moment: StatusMoment) throws {
-        #expect(StatusText.events(try status(moment)) + "exists -\n" == moment.output("drbdsetup events2 --now r0"))
+        #expect(EventLines.existing(try status(moment)).map { $0 + "\n" }.joined() + "exists -\n" == moment.output("drbdsetup events2 --now r0"))
     }
 
     @Test(arguments: StatusMoment.all)
