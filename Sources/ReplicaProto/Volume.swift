@@ -194,6 +194,7 @@ struct Volume {
     var verifyStop = UInt64.max
 
     var counters = VolumeCounters()
+    var latencies = Latencies()
 
     init(number: VolumeNumber, minor: UInt32) {
         self.number = number

@@ -172,6 +172,9 @@ enum CommandTable {
             name: "show", scope: .optionalResources, group: .ours,
             options: [OptionShape("show-defaults", .flag, .must)]),
         CommandSpec(name: "proc", scope: .none, group: .ours),
+        CommandSpec(
+            name: "metrics", scope: .optionalResources, group: .ours,
+            options: [OptionShape("file", .text(maximum: 4096), .must)]),
         CommandSpec(name: "service-status", scope: .none, group: .ours),
         CommandSpec(
             name: "trace", scope: .resources, time: .endless, group: .ours,

@@ -29,8 +29,8 @@ enum HelpText {
     ]
     /// Our own commands, and what they work on.
     private static let ownCommands: [(name: String, operand: String)] = [
-        ("wait-sync", "{all|RESOURCE...}"), ("events2", "[RESOURCE...]"), ("show", "[RESOURCE...]"), ("proc", ""),
-        ("service-status", ""), ("doctor", "[RESOURCE...]"),
+        ("wait-sync", "{all|RESOURCE...}"), ("events2", "[RESOURCE...]"), ("metrics", "[RESOURCE...]"),
+        ("show", "[RESOURCE...]"), ("proc", ""), ("service-status", ""), ("doctor", "[RESOURCE...]"),
         ("trace", "RESOURCE"), ("recording", "{all|RESOURCE...}"), ("decode", "FILE..."),
     ]
     /// What a command works on, where its scope does not say it.

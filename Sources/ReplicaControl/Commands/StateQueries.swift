@@ -22,6 +22,12 @@ extension AdminTool {
                 statistics: invocation.has("statistics"), timestamps: invocation.has("timestamps"),
                 follows: !invocation.has("now")
             ).run()
+        case "metrics":
+            var names = targets.map(\.resource.name)
+            if invocation.names.isEmpty {
+                for name in running.resourceNames() where !names.contains(name) { names.append(name) }
+            }
+            return MetricsCommand(environment: environment, resources: names, file: invocation.value("file")).run()
         case "show":
             for target in targets {
                 if let status = running.status(of: target.resource.name) {

@@ -100,6 +100,10 @@ enum CommandDescriptions {
             "events2",
             "Prints what exists, then each change of it and each handler, as `drbdsetup events2` does. Without a name: every resource of this node, also those that come later."
         ),
+        (
+            "metrics",
+            "Prints states, counters, the progress of a resync, and histograms of how long requests took, in the text format of Prometheus."
+        ),
         ("show", "Prints the options that are in force."),
         ("proc", "Prints the status text."),
         ("service-status", "Prints the table of DRBD's init script: a line for each device, with what is mounted."),
@@ -149,6 +153,7 @@ enum CommandDescriptions {
         ("resize", "assume-peer-has-space", "Grows without the peer, whose disk has grown as well, it is said."),
         ("resize", "assume-clean", "Does not copy the new space: nothing is in it."),
         (nil, "clear-bitmap", "Both disks count as equal from now on."),
+        ("metrics", "file", "The file to replace with them, for node_exporter's textfile collector."),
         (nil, "now", "Prints what is, and ends."),
         (nil, "timestamps", "The time in front of each line."),
         (nil, "show-defaults", "Options that have their defaults, too."),

@@ -10,6 +10,7 @@ import ReplicaProto
 /// | `status-raw`  | `ResourceStatus` in its text form                              |
 /// | `proc`        | the text of the status file, for this resource alone           |
 /// | `counters`    | work done so far                                               |
+/// | `latencies`   | how long requests took: `LatencyText`                          |
 /// | `version`     | the version of this daemon                                     |
 /// | `settings`    | reads RUN/RES.settings again: handlers, names, paths           |
 /// | `recording`   | writes the last events and effects, answers with the file      |
@@ -175,6 +176,8 @@ extension ResourceLoop {
             answerControl(index, CommandAnswer(code: 0, text: resourceStatus().text))
         case "proc": answerControl(index, CommandAnswer(code: 0, text: ownStatusText()))
         case "counters": answerControl(index, CommandAnswer(code: 0, text: counters.text(enters: ring.enters)))
+        case "latencies":
+            answerControl(index, CommandAnswer(code: 0, text: LatencyText.text(core.latencies)))
         case "settings": answerControl(index, readSettingsAgain())
         case "watch": startWatching(index)
         case "trace", "trace payload":

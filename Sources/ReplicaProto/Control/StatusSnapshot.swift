@@ -5,6 +5,9 @@ extension Resource {
         volumes.indices.map { status(of: $0, at: now) }
     }
 
+    /// How long requests took, for all volumes, in the same order.
+    package var latencies: [(VolumeNumber, Latencies)] { volumes.map { ($0.number, $0.latencies) } }
+
     private func status(of v: Int, at now: Instant) -> VolumeStatus {
         let volume = volumes[v]
         var status = VolumeStatus(volume: volume.number, minor: volume.minor, state: volume.state)

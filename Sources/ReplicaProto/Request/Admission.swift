@@ -52,6 +52,7 @@ extension Resource {
         requests[r].volume = v
         requests[r].range = range
         requests[r].stage = .waitingAdmission
+        requests[r].moments.arrived = now
         requests.append(r, to: &volumes[v].active)
         volumes[v].waitingCount += 1
         if requests[r].isWrite { volumes[v].activeWrites += 1 }
@@ -68,8 +69,10 @@ extension Resource {
             else { return }
             if requests[r].kind == .read {
                 if volumes[v].activeWrites > 0, overlapsActive(r, reads: false) { return }
+                requests[r].moments.admitted = now
                 return startRead(r)
             }
+            requests[r].moments.admitted = now
             if requests[r].kind == .flush { return startFlush(r) }
             requests[r].stage = .waitingLogSpace
         }
@@ -81,6 +84,7 @@ extension Resource {
         if requests[r].stage == .waitingTransaction {
             guard volumes[v].activityLog.committedTransaction >= requests[r].transaction || !volumes[v].hasDisk
             else { return }
+            requests[r].moments.logged = now
             requests[r].stage = .waitingOverlap
         }
         if requests[r].stage == .waitingOverlap {
@@ -120,6 +124,7 @@ extension Resource {
             return false
         case .hot:
             requests[r].holdsExtents = true
+            requests[r].moments.logged = now
             requests[r].stage = .waitingOverlap
         case .pending(let transaction):
             requests[r].holdsExtents = true

@@ -25,7 +25,7 @@ extension Resource {
                     leaveTransferLog(r)
                     requests[r].acknowledgedEpoch = true
                 }
-                peerPendingEnds(r)
+                peerPendingEnds(r, answered: false)
                 requests[r].remote = .written
                 completeIfDone(r)
             }
@@ -39,7 +39,7 @@ extension Resource {
     /// To be written again, after a write of the peer that is on its way.
     mutating func postpone(_ r: Int32) {
         leaveTransferLog(r)
-        peerPendingEnds(r)
+        peerPendingEnds(r, answered: false)
         requests[r].stage = .postponed
         requests[r].remote = .absent
         requests[r].isWantedAgain = false

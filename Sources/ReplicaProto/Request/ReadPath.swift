@@ -32,6 +32,7 @@ extension Resource {
         let v = requests[r].volume
         requests[r].local = .pending
         requests[r].remote = .absent
+        requests[r].moments.submitted = now
         volumes[v].localPending += 1
         volumes[v].counters.diskRead += UInt64(requests[r].range.count)
         emit(.readDisk(.client(requests[r].id), volumes[v].number, requests[r].range))
@@ -65,6 +66,7 @@ extension Resource {
         let v = requests[r].volume
         volumes[v].localPending -= 1
         guard let error else {
+            requests[r].moments.localEnded = now
             reply(r, nil, data: buffer)
             retire(r, acknowledged: false)
             return diskMayBeIdle(v)
@@ -104,6 +106,7 @@ extension Resource {
         volumes[v].counters.peerPending -= 1
         volumes[v].counters.networkReceived += UInt64(packet.range.count)
         requests[r].remote = .written
+        requests[r].moments.peerEnded = now
         if requests[r].local == .failed { peerMadeGood(v) }
         reply(r, nil, data: payload)
         retire(r, acknowledged: false)
@@ -156,6 +159,7 @@ extension Resource {
         closeEpoch()
         requests[r].epoch = link.epoch
         if transferLog.count > 0 { requests[r].remote = .sent }
+        requests[r].moments.submitted = now
         if volumes[v].hasDisk {
             volumes[v].localPending += 1
             emit(.flushDisk(volumes[v].number, .client(requests[r].id)))
@@ -170,6 +174,7 @@ extension Resource {
         let v = requests[r].volume
         volumes[v].localPending -= 1
         requests[r].local = error == nil ? .succeeded : .failed
+        requests[r].moments.localEnded = now
         if let error {
             log(.error, v, "local flush failed: errno \(error.code)")
             forgetLocalCopies(v)

@@ -64,6 +64,7 @@ struct Request {
     /// Use of this table entry, part of the block_id on the wire: a late ack for an earlier use does not match.
     var generation: UInt32 = 0
     var sentAt = Instant.zero
+    var moments = RequestMoments()
     /// Neighbours in the volume's list of unanswered requests, in order of arrival.
     var previous: Int32 = -1
     var next: Int32 = -1

@@ -45,7 +45,7 @@ extension Resource {
                 requests[r].acknowledgedEpoch = true
                 // Queued, too: the news that it left may be slower than the answer to it.
                 if requests[r].remote == .queued || requests[r].remote == .sent || requests[r].remote == .received {
-                    peerPendingEnds(r)
+                    peerPendingEnds(r, answered: true)
                     requests[r].remote = .written
                     completeIfDone(r)
                 } else if requests[r].fua {
@@ -91,7 +91,7 @@ extension Resource {
             if requests[r].isWantedAgain { return postpone(r) }
         }
         if requests[r].remote != .received || progress == .written {
-            peerPendingEnds(r)
+            peerPendingEnds(r, answered: true)
             requests[r].remote = progress
         }
         if clearsBits {
@@ -116,7 +116,7 @@ extension Resource {
         }
         guard let r = requests.find(blockID: ack.blockID), isAck(ack, for: r) else { return }
         _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
-        peerPendingEnds(r)
+        peerPendingEnds(r, answered: false)
         requests[r].remote = .refused
         if peerRequests.overruledCount > 0 { finishOverruled(by: r) }
         // Also before the news that its disk has failed, which comes on the other stream.
@@ -143,7 +143,7 @@ extension Resource {
             if mutation != .skipBitOnPeerLoss {
                 _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
             }
-            peerPendingEnds(r)
+            peerPendingEnds(r, answered: false)
             if requests[r].stage == .answered {
                 if requests[r].remote != .written, !requests[r].hasFailed { volumes[v].peerIsBehind = true }
                 retire(r, acknowledged: false)

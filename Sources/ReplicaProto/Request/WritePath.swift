@@ -38,6 +38,7 @@ extension Resource {
             // A trim is a hint that may be ignored, on both disks alike.
             return leaveUndone(r, nil)
         }
+        requests[r].moments.submitted = now
         requests[r].stage = .running
         volumes[v].waitingCount -= 1
         requests[r].local = hasDisk ? .pending : .diskless
@@ -203,14 +204,17 @@ extension Resource {
     mutating func writeHandedToNetwork(_ id: RequestID) {
         guard let r = requests.find(id), requests[r].remote == .queued else { return }
         requests[r].remote = .sent
-        if !requests[r].expectsAck { peerPendingEnds(r) }
+        if !requests[r].expectsAck { peerPendingEnds(r, answered: true) }
         completeIfDone(r)
     }
 
     /// The peer owes nothing for this write any more but the acknowledgement of its epoch.
-    mutating func peerPendingEnds(_ r: Int32) {
+    ///
+    /// - Parameter answered: It has done what it owed.
+    mutating func peerPendingEnds(_ r: Int32, answered: Bool) {
         guard requests[r].isPeerPending else { return }
         requests[r].isPeerPending = false
+        if answered { requests[r].moments.peerEnded = now }
         volumes[requests[r].volume].counters.peerPending -= 1
     }
 
@@ -222,6 +226,7 @@ extension Resource {
         let v = requests[r].volume
         volumes[v].localPending -= 1
         requests[r].local = error == nil ? .succeeded : .failed
+        requests[r].moments.localEnded = now
         if let error {
             log(.error, v, "local WRITE IO error sector \(requests[r].range.start.value)+\(requests[r].range.count) errno \(error.code)")
             _ = volumes[v].bitmap.setOutOfSync(requests[r].range, deviceSectors: volumes[v].sectors)
@@ -315,6 +320,11 @@ extension Resource {
     mutating func reply(_ r: Int32, _ error: ClientError?, data: BufferSlot? = nil) {
         let v = requests[r].volume
         if requests[r].stage != .running { volumes[v].waitingCount -= 1 }
+        if error == nil {
+            noteLatencies(r)
+        } else {
+            volumes[v].latencies.noteError(requests[r].kind.operation)
+        }
         emit(.replyToClient(requests[r].id, error, data: data))
         if let buffer = requests[r].buffer {
             emit(.releaseBuffer(buffer))
