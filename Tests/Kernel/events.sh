@@ -52,12 +52,12 @@ story() {
     "$secondary" down r0
     await 10 "the kernel's tool has said all" has_line 'destroy resource' "$kernels"
     await 10 "ours has said all" has_line 'destroy resource' "$ours"
-    kill "$follower"
+    kill_tree "$follower"
     # shellcheck disable=SC2016 # The guest's shell reads it.
     guest sh -c 'kill $(cat "$1")' - "$judge/events.pid"
 }
 # states FILE: without what the kernel says although nothing is different, and without handlers
-states() { grep -v -e ' helper ' -e 'conn-name:peer$' -e '^change peer-device [^ ]* [^ ]* [^ ]* volume:0$' "$1" || true; }
+states() { grep -v -E -e ' helper ' -e '^change [a-z-]*( (name|peer-node-id|conn-name|volume|minor):[^ ]*)*$' "$1"; }
 # handlers_in FILE: sorted, because some end while other things go on; the guest has no /bin/true, and its kernel says so.
 handlers_in() { sed -n '/ helper /{s/ status:.*//;p}' "$1" | sort; }
 compare() {

@@ -58,7 +58,9 @@ struct EventsCommand {
             var polled = watched.map { pollfd(fd: sources[$0].client!.descriptor, events: Int16(POLLIN), revents: 0) }
             polled.append(pollfd(fd: directory, events: Int16(POLLIN), revents: 0))
             let isAwaited = sources.contains { $0.client == nil && $0.status != nil }
-            let limit: Int32 = isAwaited || Self.now < looksUntil ? 50 : directory < 0 ? 1000 : -1
+            // A socket is there a moment before anybody listens: soon again, and then less often.
+            let isFresh = Self.now &+ Self.patience < looksUntil &+ 200_000_000
+            let limit: Int32 = isFresh ? 2 : isAwaited || Self.now < looksUntil ? 50 : directory < 0 ? 1000 : -1
             poll(&polled, nfds_t(polled.count), limit)
             if polled.last!.revents != 0 {
                 var events = [UInt8](repeating: 0, count: 16_384)
