@@ -18,7 +18,7 @@ mount --bind /dev "$root/dev"
 files >"$work/before.list"
 
 say "installs"
-in_root dpkg -i /packages/"$(cd "$packages" && echo replica_*.deb)" >"$work/install.out" 2>&1
+in_root sh -c "cd /packages && $(guide install)" >"$work/install.out" 2>&1
 [[ $(in_root replctl --product-version) == "replica "* ]] || fail "replctl has no version"
 in_root replctl --version >"$work/version.out"
 grep -qx 'DRBDADM_VERSION=8\.4\.11' "$work/version.out" || fail "not the version that cluster managers read"

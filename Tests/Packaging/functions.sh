@@ -30,6 +30,13 @@ evidence() {
 }
 trap evidence EXIT
 
+# guide STEP: the commands of that step of the administrator's guide, one a line
+guide() {
+    local commands
+    commands=$(sed -n "/^\`\`\`sh package $1\$/,/^\`\`\`\$/{/^\`/d;p}" "$(dirname "${BASH_SOURCE[0]}")/../../docs/guide.md")
+    [ -n "$commands" ] || fail "the guide has no step $1"
+    echo "$commands"
+}
 say() { printf '%s\n' "$*"; }
 fail() {
     failed_because=''

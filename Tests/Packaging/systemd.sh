@@ -41,7 +41,7 @@ mount -t proc proc "$root/proc"
 in_root dpkg -i /packages/"$(cd "$packages" && echo replica_*.deb)" >"$work/install.out" 2>&1
 write_configuration "wfc-timeout 2; become-primary-on alice;"
 in_root replctl create-md r0 >"$work/create-md.out" 2>&1
-in_root systemctl enable replica@r0 >"$work/enable.out" 2>&1
+in_root sh -c "$(guide enable)" >"$work/enable.out" 2>&1
 in_root systemctl mask console-getty >>"$work/enable.out" 2>&1
 umount "$root/proc"
 : >"$work/console.out"
