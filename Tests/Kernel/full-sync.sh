@@ -5,6 +5,7 @@
 . "$(dirname "$0")/functions.sh"
 
 fresh
+# One configuration for both kinds: control.md item 50.
 both_conf
 say "both disks hold something else"
 head -c 60M /dev/urandom >"$work/noise"

@@ -71,6 +71,7 @@ await 120 "the sync ends" shown bob ' 0: cs:Connected ro:Secondary/Primary ds:Up
 
 does alice "mkfs -t ext3 /dev/drbd0"
 does alice "mkdir -p /srv && mount /dev/drbd0 /srv && cp -r /etc/default /srv"
+# control.md item 49
 does alice "mount"
 shows '^/dev/drbd0 on /srv type ext3'
 does alice "umount /srv"

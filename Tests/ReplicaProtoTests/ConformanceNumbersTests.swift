@@ -48,6 +48,18 @@ import Testing
         #expect(Set(1...14).subtracting(hazards).isEmpty)
     }
 
+    @Test("every item of control.md 10 has a test")
+    func control() throws {
+        var items: Set<Int> = []
+        for (name, text) in try Self.files()
+        where (!name.hasPrefix("ReplicaProtoTests/") || name.hasPrefix("ReplicaProtoTests/Control/"))
+            && !Self.metadata.contains(where: { name.hasPrefix($0) })
+        {
+            items.formUnion(Self.items(text))
+        }
+        #expect(Set(1...50).subtracting(items).isEmpty)
+    }
+
     @Test("every item of metadata.md 10 has a test")
     func onDisk() throws {
         var items: Set<Int> = []

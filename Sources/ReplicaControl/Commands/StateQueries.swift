@@ -17,6 +17,11 @@ extension AdminTool {
         case "status": return status(targets)
         case "sh-status": return shellStatus(targets)
         case "events2":
+            if invocation.isDryRun {
+                let names = invocation.names.isEmpty ? ["all"] : targets.map(\.resource.name)
+                for name in names { console.print((environment.setupWords + ["events2", name]).joined(separator: " ")) }
+                return 0
+            }
             return EventsCommand(
                 environment: environment, resources: invocation.names.isEmpty ? nil : targets.map(\.resource.name),
                 statistics: invocation.has("statistics"), timestamps: invocation.has("timestamps"),
@@ -27,7 +32,7 @@ extension AdminTool {
             if invocation.names.isEmpty {
                 for name in running.resourceNames() where !names.contains(name) { names.append(name) }
             }
-            return MetricsCommand(environment: environment, resources: names, file: invocation.value("file")).run()
+            return MetricsCommand(environment: environment, resources: names, file: invocation.isDryRun ? nil : invocation.value("file")).run()
         case "show":
             for target in targets {
                 if let status = running.status(of: target.resource.name) {

@@ -78,7 +78,7 @@ import Testing
         let call = "block drbd0: helper command: replctl pri-on-incon-degr minor-0"
         #expect(wait { node.log.contains("\(call)\n") })
         #expect(wait { node.log.contains("\(call) did not terminate within 1 seconds and is killed\n") })
-        #expect(wait { node.log.contains("\(call) exit code 0 (0x9)\n") })
+        #expect(wait { node.log.contains("\(call) exit code 20 (0x1400)\n") })
         #expect(node.stop())
     }
 
