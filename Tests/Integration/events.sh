@@ -93,6 +93,20 @@ kill -CONT "$stopped"
 expect "change connection $named connection:Connecting"
 kill -0 "$follower" || fail "it has ended"
 
+say "there is room for 24 of them, and always for an administrator"
+crowd=()
+for ((i = 0; i < 30; i++)); do
+    background "crowd-$i" alice events2 r0
+    crowd+=("$last")
+done
+refusals() { [ "$(cat "$work"/crowd-*.out | grep -c '^r0: 24 commands wait already$')" -ge 6 ]; }
+await 20 "six and more are refused" refusals
+equal WFConnection alice cstate r0
+for i in "${crowd[@]}"; do kill_tree "$i"; done
+room() { [ "$(alice events2 --now r0 | grep -c resource)" = 1 ]; }
+await 10 "there is room again" room
+[ "$(cat "$work"/crowd-*.out | grep -c 'wait already')" -le 10 ] || fail "who is refused asks again and again"
+
 say "a reader that is too slow misses what was in between, not how it ended"
 silent alice primary r0
 "$python" - "$work/alice/run/r0.ctl" <<'PYTHON' || fail "the slow reader"

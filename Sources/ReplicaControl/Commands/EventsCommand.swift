@@ -23,6 +23,8 @@ struct EventsCommand {
         var status: ResourceStatus?
         /// When its daemon was last seen going.
         var lostAt: UInt64?
+        /// Its daemon does not let itself be watched, and was asked for the last time.
+        var refuses = false
     }
 
     /// - Returns: the exit code: 0, or 20 if a daemon can't be asked.
@@ -36,11 +38,14 @@ struct EventsCommand {
         for k in sources.indices where sources[k].client != nil {
             do throws(ControlClientError) {
                 let answer = try sources[k].client!.receiveAnswer(timeoutSeconds: 5)
+                sources[k].refuses = answer.code != 0
                 sources[k].status = try ControlClientError.status(answer)
                 tell(EventLines.existing(sources[k].status!, statistics: statistics))
             } catch {
                 if error == .timedOut { environment.console.complain("\(sources[k].name): the daemon does not answer") }
-                if case .broken(let reason) = error { environment.console.complain("\(sources[k].name): \(reason)") }
+                if case .broken(let reason) = error {
+                    environment.console.complain("\(sources[k].name): \(reason)")
+                }
                 if !follows || error != .timedOut { sources[k].client = nil }
                 code = 20
             }
@@ -78,7 +83,7 @@ struct EventsCommand {
                 tell(EventLines.changes(from: status, to: nil))
                 sources[k].status = nil
             }
-            if resources == nil { sources.removeAll { $0.client == nil && $0.status == nil } }
+            if resources == nil { sources.removeAll { $0.client == nil && $0.status == nil && !$0.refuses } }
         }
     }
 
@@ -93,6 +98,7 @@ struct EventsCommand {
                     tell([String(answer.text.dropLast())])
                     continue
                 }
+                source.refuses = answer.code != 0
                 let status = try ControlClientError.status(answer)
                 tell(EventLines.changes(from: source.status, to: status, statistics: statistics))
                 source.status = status
@@ -116,7 +122,7 @@ struct EventsCommand {
                 sources.append(Source(name: name))
             }
         }
-        for k in sources.indices where sources[k].client == nil {
+        for k in sources.indices where sources[k].client == nil && !sources[k].refuses {
             do throws(ControlClientError) {
                 let client = try ControlClient(path: environment.controlSocket(of: sources[k].name))
                 try client.begin("watch")

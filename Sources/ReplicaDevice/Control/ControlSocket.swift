@@ -23,7 +23,7 @@ import ReplicaProto
 /// A line that cannot be read is answered with code 162 (Invalid configuration request) and what is wrong with it.
 struct ControlTable: ~Copyable {
     static let connections = 32
-    /// How many of them may wait for something to happen: whoever is in charge must still get in.
+    /// How many of them may wait for something to happen, or watch: whoever is in charge must still get in.
     static let waiting = 24
     static let lineBytes = 65_536
     static let invalidRequest: Int32 = 162
@@ -198,12 +198,7 @@ extension ResourceLoop {
                     case .waitConnect, .waitSync: true
                     default: false
                     }
-                if isWait, waitingCommands >= ControlTable.waiting {
-                    return answerControl(
-                        index,
-                        CommandAnswer(
-                            code: ControlTable.invalidRequest, text: "\(ControlTable.waiting) commands wait already"))
-                }
+                if isWait, let refusal = refusalToWait { return answerControl(index, refusal) }
                 control.list[index].isWaiting = isWait
                 let id = control.newCommand()
                 control.list[index].command = id.value
@@ -228,10 +223,17 @@ extension ResourceLoop {
         deliver(.commandReceived(id, command))
     }
 
+    /// Nil while there is room for one more.
+    var refusalToWait: CommandAnswer? {
+        guard waitingCommands >= ControlTable.waiting else { return nil }
+        return CommandAnswer(code: ControlTable.invalidRequest, text: "\(ControlTable.waiting) commands wait already")
+    }
+
     private var waitingCommands: Int {
-        (0..<ControlTable.connections).count {
-            control.list[$0].phase == .open && control.list[$0].command != 0 && control.list[$0].isWaiting
-        }
+        control.watchers
+            + (0..<ControlTable.connections).count {
+                control.list[$0].phase == .open && control.list[$0].command != 0 && control.list[$0].isWaiting
+            }
     }
 
     private func algorithmProblem(_ command: ControlCommand) -> CommandAnswer? {

@@ -15,7 +15,10 @@ enum Watch: UInt8 {
 /// `replctl events2`: the state after every step that changed it, and the handlers.
 extension ResourceLoop {
     mutating func startWatching(_ index: Int) {
-        if control.list[index].watch == .off { control.watchers += 1 }
+        if control.list[index].watch == .off {
+            if let refusal = refusalToWait { return answerControl(index, refusal) }
+            control.watchers += 1
+        }
         control.list[index].watch = .all
         answerControl(index, CommandAnswer(code: 0, text: resourceStatus().text))
     }
