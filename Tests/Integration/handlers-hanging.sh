@@ -162,10 +162,14 @@ settled
 
 # MARK: Those that a resync waits for
 
+resync_to_bob() {
+    silent bob disconnect r0
+    silent qemu-io -f raw -c "write -q -P 1 2M 64k" "$(uri alice)"
+    silent bob connect r0
+}
+
 hangs before-resync-source
-silent bob disconnect r0
-silent qemu-io -f raw -c "write -q -P 1 2M 64k" "$(uri alice)"
-silent bob connect r0
+resync_to_bob
 harmless before-resync-source alice goes WFBitMapS
 await 20 "alice gives up" connection_is alice StandAlone
 silent alice connect r0
@@ -173,9 +177,7 @@ settled
 
 # What it takes a snapshot of must not change.
 hangs before-resync-target
-silent bob disconnect r0
-silent qemu-io -f raw -c "write -q -P 1 2M 64k" "$(uri alice)"
-silent bob connect r0
+resync_to_bob
 harmless before-resync-target bob waits WFSyncUUID
 await 20 "bob gives up" connection_is bob StandAlone
 disks_are bob Outdated/DUnknown || fail "bob is $(dstate bob)"

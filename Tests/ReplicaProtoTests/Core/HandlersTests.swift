@@ -161,19 +161,19 @@ import Testing
 
     // MARK: before-resync-target
 
-    @Test("what before-resync-target finds is the old data, whatever the source's applications write", arguments: [Int32(0), 1])
-    func beforeResyncTarget(status: Int32) {
-        let pair = TestPair()
-        pair.up(NetOptions(), SameData.quickDisk)
-        _ = pair.a.command(.primary(volume, force: true))
-        pair.exchange()
-        #expect(pair.synchronise())
-        pair.cut()
-        _ = pair.a.write(800, 1)
+    /// a has written sector 800 while b was away; they have met again, and b's handlers do not end.
+    private func beforeResync() -> TestPair {
+        let pair = splitUp()
         pair.b.handlersRun = []
         pair.b.holdsHandlers = true
         for _ in 0..<50 { pair.pass(.milliseconds(100)) }
         pair.link()
+        return pair
+    }
+
+    @Test("what before-resync-target finds is the old data, whatever the source's applications write", arguments: [Int32(0), 1])
+    func beforeResyncTarget(status: Int32) {
+        let pair = beforeResync()
         #expect(pair.b.handlersRun == [.beforeResyncTarget] && pair.b.state.connection == .wfSyncUUID)
         let (write, discard) = (pair.a.write(808, 2), pair.a.discard(0, count: 8, .zeroMayUnmap))
         pair.exchange()
@@ -192,17 +192,7 @@ import Testing
 
     @Test("a connection that was lost is not tried again while its before-resync-target runs")
     func reconnecting() {
-        let pair = TestPair()
-        pair.up(NetOptions(), SameData.quickDisk)
-        _ = pair.a.command(.primary(volume, force: true))
-        pair.exchange()
-        #expect(pair.synchronise())
-        pair.cut()
-        _ = pair.a.write(800, 1)
-        pair.b.handlersRun = []
-        pair.b.holdsHandlers = true
-        for _ in 0..<50 { pair.pass(.milliseconds(100)) }
-        pair.link()
+        let pair = beforeResync()
         #expect(pair.b.handlersRun == [.beforeResyncTarget])
         let waits = pair.a.write(808, 2)
         pair.cut()
@@ -220,7 +210,8 @@ import Testing
 
     // MARK: The handlers of a handshake
 
-    private func splitBrain(_ options: NetOptions = NetOptions()) -> TestPair {
+    /// Both were in sync; a is Primary, alone, and has written sector 800.
+    private func splitUp(_ options: NetOptions = NetOptions()) -> TestPair {
         let pair = TestPair()
         pair.up(options, SameData.quickDisk)
         _ = pair.a.command(.primary(volume, force: true))
@@ -228,6 +219,11 @@ import Testing
         #expect(pair.synchronise())
         pair.cut()
         _ = pair.a.write(800, 1)
+        return pair
+    }
+
+    private func splitBrain(_ options: NetOptions = NetOptions()) -> TestPair {
+        let pair = splitUp(options)
         _ = pair.b.command(.primary(volume, force: false))
         _ = pair.b.write(800, 2)
         return pair
