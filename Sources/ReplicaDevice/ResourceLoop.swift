@@ -162,6 +162,9 @@ package struct ResourceLoop: ~Copyable {
         control.listener = controlListener
     }
 
+    /// See there: 3 KiB, several times a request.
+    private let inPlace = InPlace()
+
     deinit {
         signalRecord.deallocate()
         wakeRecord.deallocate()
@@ -284,18 +287,18 @@ package struct ResourceLoop: ~Copyable {
     // MARK: Events and effects
 
     /// Hands an event to the core and carries out what it asks for. Never from inside an effect: use `later` there.
-    mutating func deliver(_ event: Event) {
+    mutating func deliver(_ event: consuming Event) {
         invariant(!isInStep, "an effect hands in no event")
         isInStep = true
         // Out of `self` while they are carried out, so that each is read in place instead of copied.
         var batch = EffectQueue(reserving: 0)
         swap(&batch, &effects)
         recorder.note(event, at: now, format: link.format)
-        core.handle(event, at: now, into: &batch)
+        core.handle(recorder.event, at: now, into: &batch)
         counters.events &+= 1
         batch.forEach { effect in
-            recorder.note(effect)
-            carryOut(effect)
+            recorder.exchange(&effect)
+            carryOut(recorder.effect)
         }
         if control.hasNews { tellWatchers() }
         counters.effects &+= UInt64(batch.count)

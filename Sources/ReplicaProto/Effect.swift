@@ -106,23 +106,29 @@ extension Effect {
 
 /// The effects of one step, in order. Reused from step to step, so that nothing is allocated after warm-up.
 package struct EffectQueue: Sendable {
+    /// The first `count` are this step's; the others are left from earlier ones, to be overwritten.
     private var storage: [Effect] = []
+    package private(set) var count = 0
 
     package init(reserving capacity: Int = 1024) {
         if capacity > 0 { storage.reserveCapacity(capacity) }
     }
 
-    package var count: Int { storage.count }
-    package subscript(index: Int) -> Effect { storage[index] }
-    /// In order. The effects are lent: an accessor that yields them would allocate for each, across the module border.
-    package func forEach(_ body: (borrowing Effect) -> Void) {
-        for index in storage.indices { body(storage[index]) }
+    package subscript(index: Int) -> Effect {
+        invariant(index < count, "effect \(index) is one of \(count)")
+        return storage[index]
     }
-    package mutating func append(_ effect: Effect) {
-        invariant(storage.count < Limits.effectsPerStep, "one step emits at most \(Limits.effectsPerStep) effects")
-        storage.append(effect)
+    /// In order. The effects are lent, to be kept in exchange for something else: an accessor that yields them would
+    /// allocate for each, across the module border.
+    package mutating func forEach(_ body: (inout Effect) -> Void) {
+        for index in 0..<count { body(&storage[index]) }
     }
-    package mutating func removeAll() { storage.removeAll(keepingCapacity: true) }
+    package mutating func append(_ effect: consuming Effect) {
+        invariant(count < Limits.effectsPerStep, "one step emits at most \(Limits.effectsPerStep) effects")
+        if count < storage.count { storage[count] = effect } else { storage.append(effect) }
+        count += 1
+    }
+    package mutating func removeAll() { count = 0 }
 }
 
 /// What an NBD client is told when its request failed.

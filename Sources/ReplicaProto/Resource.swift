@@ -37,6 +37,7 @@ package struct Resource: ~Copyable {
     /// Minors of other resources, as far as somebody is to be synchronised after one.
     var neighbours: [NeighbourMinor] = []
     var dependenciesMayHaveChanged = false
+    private let inPlace = InPlace()
 
     package init(name: String, seed: (UInt64, UInt64, UInt64, UInt64), sizes: TableSizes = TableSizes()) {
         self.name = name
@@ -143,7 +144,8 @@ package struct Resource: ~Copyable {
         for v in volumes.indices where volumes[v].number == number { return v }
         return nil
     }
-    mutating func emit(_ effect: Effect) { effects.append(effect) }
+    @inline(__always)
+    mutating func emit(_ effect: consuming Effect) { effects.append(effect) }
     mutating func log(_ level: LogLevel, _ v: Int?, _ text: String) {
         effects.append(.log(level, v.map { volumes[$0].number }, text))
     }

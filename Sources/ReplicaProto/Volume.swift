@@ -201,14 +201,14 @@ struct Volume {
         self.minor = minor
     }
 
-    var hasDisk: Bool { state.disk.isUsable }
+    @inline(__always) var hasDisk: Bool { state.disk.isUsable }
     /// before-resync-target runs, or waits for its turn.
-    var isBeforeResyncTarget: Bool {
+    @inline(__always) var isBeforeResyncTarget: Bool {
         resyncHandler != nil && (state.connection == .wfSyncUUID || state.connection == .behind)
     }
     /// The peer knows our state and has not told its own.
-    var isInHandshake: Bool { sentHandshake && state.connection == .wfReportParams && !isLonely }
-    var isSuspended: Bool { state.suspendedByUser || state.suspendedNoData || state.suspendedFencing }
+    @inline(__always) var isInHandshake: Bool { sentHandshake && state.connection == .wfReportParams && !isLonely }
+    @inline(__always) var isSuspended: Bool { state.suspendedByUser || state.suspendedNoData || state.suspendedFencing }
 }
 
 /// PRIMARY_IND and the generation that a diskless peer's writes belong to, on their way to the superblock.

@@ -49,7 +49,7 @@ final class FlightRecorder {
     }
 
     @inline(__always)
-    func note(_ event: Event, at moment: Instant, format: WireFormat) {
+    func note(_ event: consuming Event, at moment: Instant, format: WireFormat) {
         let step = steps + Int(stepCount & UInt64(stepCapacity - 1))
         step.pointee.event = event
         step.pointee.moment = moment
@@ -58,11 +58,20 @@ final class FlightRecorder {
         stepCount &+= 1
     }
 
+    /// The event noted last.
     @inline(__always)
-    func note(_ effect: borrowing Effect) {
-        effects[Int(effectCount & UInt64(effectCapacity - 1))] = copy effect
+    var event: Event { _read { yield steps[Int((stepCount &- 1) & UInt64(stepCapacity - 1))].event } }
+
+    /// Takes an effect, and gives one that is forgotten for it: neither is copied.
+    @inline(__always)
+    func exchange(_ effect: inout Effect) {
+        swap(&effect, &effects[Int(effectCount & UInt64(effectCapacity - 1))])
         effectCount &+= 1
     }
+
+    /// The effect taken last.
+    @inline(__always)
+    var effect: Effect { _read { yield effects[Int((effectCount &- 1) & UInt64(effectCapacity - 1))] } }
 
     /// Writes what is there to a new file that only its owner can read.
     /// - Returns: false, with `errno`, if that fails.

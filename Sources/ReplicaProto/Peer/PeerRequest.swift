@@ -103,7 +103,7 @@ struct PeerRequestTable {
     }
 
     subscript(index: Int32) -> PeerRequest {
-        @inline(__always) get { entries[Int(index)] }
+        @inline(__always) _read { yield entries[Int(index)] }
         @inline(__always) _modify { yield &entries[Int(index)] }
     }
 

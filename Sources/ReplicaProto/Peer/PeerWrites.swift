@@ -314,8 +314,8 @@ extension Resource {
     mutating func advanceEpochs() {
         while true {
             // A disk on its way out is flushed before it is closed (`diskMayBeIdle`), and that counts for all epochs.
-            if writeOrdering == .flush, volumes.contains(where: { $0.state.disk == .failed && $0.superblock != nil }) {
-                return
+            if writeOrdering == .flush {
+                for v in volumes.indices where volumes[v].state.disk == .failed && volumes[v].superblock != nil { return }
             }
             if receiveEpochs.isFlushing {
                 guard receiveEpochs.flushesPending == 0 else { return }

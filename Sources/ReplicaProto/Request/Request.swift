@@ -130,7 +130,7 @@ struct RequestTable {
     var clients: Int { entryOfClient.count }
 
     subscript(index: Int32) -> Request {
-        @inline(__always) get { entries[Int(index)] }
+        @inline(__always) _read { yield entries[Int(index)] }
         @inline(__always) _modify { yield &entries[Int(index)] }
     }
 

@@ -19,7 +19,12 @@ package struct NeighbourMinor: Equatable, Sendable {
 /// (`control.md` 1.9). Minors of other resources are known by what their processes publish; who is dead blocks nobody.
 extension Resource {
     /// Somebody wants to hear of the minors of other resources.
-    package var wantsNeighbours: Bool { volumes.contains { $0.diskOptions.resyncAfter >= 0 && $0.state.disk != .diskless } }
+    package var wantsNeighbours: Bool {
+        for v in volumes.indices where volumes[v].diskOptions.resyncAfter >= 0 && volumes[v].state.disk != .diskless {
+            return true
+        }
+        return false
+    }
 
     /// Own minors as other resources should see them.
     package func neighbour(_ number: VolumeNumber) -> NeighbourMinor? { index(of: number).map { asNeighbour($0) } }

@@ -19,7 +19,7 @@ import Testing
             let moment = Instant(nanoseconds: UInt64(number))
             recorder.note(event, at: moment, format: .initial)
             core.handle(event, at: moment, into: &effects)
-            effects.forEach { recorder.note($0) }
+            effects.forEach { recorder.exchange(&$0) }
             effects.removeAll()
         }
     }
