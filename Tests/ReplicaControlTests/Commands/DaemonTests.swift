@@ -377,7 +377,9 @@ final class RawServer: @unchecked Sendable {
         }
         guard bound == 0, listen(listener, 8) == 0 else { throw POSIXError(.EIO) }
         let descriptor = listener
+        // The thread that accepts closes the listener, as in `FakeDaemon`.
         Thread {
+            defer { close(descriptor) }
             while true {
                 let connection = accept(descriptor, nil, nil)
                 if connection < 0 { return }
@@ -390,8 +392,5 @@ final class RawServer: @unchecked Sendable {
         }.start()
     }
 
-    deinit {
-        shutdown(listener, Int32(SHUT_RDWR))
-        close(listener)
-    }
+    deinit { shutdown(listener, Int32(SHUT_RDWR)) }
 }

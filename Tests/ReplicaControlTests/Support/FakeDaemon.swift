@@ -51,11 +51,13 @@ final class FakeDaemon: @unchecked Sendable {
         }
         if wasEnded { return }
         shutdown(listener, Int32(SHUT_RDWR))
-        close(listener)
         unlink(path)
     }
 
+    /// Closes the listener at its end, and nobody else does: tests run beside each other, and the descriptor of a listener
+    /// that this thread still knows would soon be another one's.
     private func serve() {
+        defer { close(listener) }
         while true {
             let connection = accept(listener, nil, nil)
             if connection < 0 { return }

@@ -28,7 +28,9 @@ final class NBDLoopbackServer: @unchecked Sendable {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(listener, $0, size) }
         }
         guard bound == 0, listen(listener, 16) == 0 else { return nil }
+        // The thread that accepts closes the listener: a descriptor that it still knows would soon be another test's.
         Thread.detachNewThread { [self] in
+            defer { close(listener) }
             while true {
                 let connection = accept(listener, nil, nil)
                 guard connection >= 0 else { return }
@@ -42,7 +44,6 @@ final class NBDLoopbackServer: @unchecked Sendable {
 
     func stop() {
         shutdown(listener, Int32(SHUT_RDWR))
-        close(listener)
         unlink(path)
     }
 
