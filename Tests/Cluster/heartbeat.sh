@@ -83,14 +83,19 @@ resync_rate() {
 not_at_work() { ! application_on "$1"; }
 no_address() { ! address_is_on "$1"; }
 refuses_drbddisk() { on "$1" grep -q 'Return code 1 from .*drbddisk' /var/log/ha-log; }
+refusals() { for node in alice bob; do on $node cat /var/log/ha-log; done | grep -c 'Return code 1 from .*drbddisk' || true; }
 # Alice asks, again where nothing comes of it: Heartbeat ignores who asks while it still is at the end of another transition
-# ("Ignored standby message").
+# ("Ignored standby message"). Where drbddisk is why nothing comes of it, that is ours.
 asks_until() {
+    local before
+    before=$(refusals)
     for _ in 1 2 3; do
         on alice "$programs/$1" 2>/dev/null
         if within 20 application_on "$2"; then break; fi
+        [ "$(refusals)" = "$before" ] || fail "drbddisk has refused what $1 asked for"
     done
     has_it "$2"
+    [ "$(refusals)" = "$before" ] || fail "drbddisk has refused what $1 asked for"
 }
 
 # So large that the application does not write all of it before a resync has come far.
